@@ -1,0 +1,1 @@
+"""Frames to larger frames."""

@@ -1,0 +1,1 @@
+"""The network: torch and einops only, CPU and GPU alike."""
