@@ -1,0 +1,103 @@
+"""Implicit alignment: each pixel attends to the 2×2 cells its flow points at (IART §3.2)."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+# Base of the encoding's wavelengths; below 1, so later channels turn faster.
+TEMPERATURE = 0.01
+# A flow this little below an integer counts as on it (pixels): the module jumps at integers, and
+# rounding must not decide on which side a still picture or a whole-pixel pan lies.
+SNAP = 2.0**-20
+# The 2×2 cells around a position, (y, x) from its floor.
+CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def sine_encoding(
+    position: Float[Tensor, "*b 2"], channels: int, extent: float
+) -> Float[Tensor, "*b {channels}"]:
+    """Sine encoding of (y, x): the first half of the channels from y, the last from x.
+
+    angle_j = coordinate / (extent + 1e-6) · 2π / T^(2⌊j/2⌋ / (C/2)), sine for even j and cosine
+    for odd j, j = 0 … C/2 − 1.
+    """
+    half = channels // 2
+    j = torch.arange(0, half, 2, device=position.device, dtype=position.dtype)
+    frequency = 2 * math.pi / (extent + 1e-6) / TEMPERATURE ** (j / half)
+    angle = position[..., None] * frequency  # *b 2 half/2
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-3)
+
+
+class ImplicitAlign(nn.Module):
+    """Resample features at p + flow by attention instead of interpolation.
+
+    out(p) = Σ_i softmax_i( Q(current(p) + E(fraction)) · K(source[cell_i] + P_i) / √(C/n) )
+             V(source[cell_i] + P_i)
+
+    with cell_i = ⌊p + flow⌋ + CELLS[i], clamped to the map, `fraction` = p + flow − ⌊p + flow⌋, and
+    P, E the sine encodings of a cell's and the position's place inside the 2×2 cells.
+
+    Q, K and V are affine, so K(source[cell] + P) = K(source)[cell] + W_K·P: each pixel is projected
+    once and gathered after, not four times. The fraction is taken from the flow alone, which is
+    exact and independent of where in the picture a tile lies; the release takes it from p + flow.
+    """
+
+    position_bias: Float[Tensor, "1 4 c"]
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads or channels % 4:
+            raise ValueError(f"channels ({channels}) must be divisible by heads ({heads}) and by 4")
+        self.heads = heads
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        cells = sine_encoding(torch.tensor(CELLS, dtype=torch.float32), channels, extent=1.0)
+        self.register_buffer("position_bias", cells[None], persistent=False)
+
+    def forward(
+        self,
+        source: Float[Tensor, "b h w c"],
+        current: Float[Tensor, "b h w c"],
+        flow: Float[Tensor, "b 2 h w"],
+    ) -> Float[Tensor, "b h w c"]:
+        """Bring `source` to the place of `current`; flow in pixels, channel 0 = x."""
+        b, h, w, c = source.shape
+        n = self.heads
+        flow = rearrange(flow, "b d h w -> b h w d").flip(-1)  # (y, x)
+        floor = (flow + SNAP).floor()
+        fraction = sine_encoding(flow - floor, c, extent=2.0)
+        query = self.query(current + fraction.to(current.dtype)) * (c // n) ** -0.5
+        key, value = self.key(source).view(b * h * w, c), self.value(source).view(b * h * w, c)
+        # What the encoding P adds to keys and values is the same for every pixel.
+        key_bias = (self.position_bias[0] @ self.key.weight.T).to(query.dtype)
+        value_bias = (self.position_bias[0] @ self.value.weight.T).to(query.dtype)
+
+        query = query.view(b * h * w, n, c // n)
+        indices = cell_indices(floor)
+        logits = [
+            ((key[index] + bias).view_as(query) * query).sum(-1)
+            for index, bias in zip(indices, key_bias, strict=True)
+        ]
+        weights = torch.stack(logits).softmax(0)[..., None]  # 4 (b h w) n 1
+        cells = (
+            weight * (value[index] + bias).view_as(query)
+            for weight, index, bias in zip(weights, indices, value_bias, strict=True)
+        )
+        return sum(cells, start=torch.zeros_like(query)).view(b, h, w, c)
+
+
+def cell_indices(floor: Float[Tensor, "b h w 2"]) -> list[Int[Tensor, " p"]]:
+    """Row of each of the 4 clamped cells in a map flattened over b, h, w; `floor` = ⌊flow⌋."""
+    b, h, w, _ = floor.shape
+    # Far outside is as far as outside: keeps wild flows within the range of integers.
+    y = floor[..., 0].clamp(-h, h).long() + torch.arange(h, device=floor.device)[:, None]
+    x = floor[..., 1].clamp(-w, w).long() + torch.arange(w, device=floor.device)
+    first = torch.arange(b, device=floor.device)[:, None, None] * (h * w)
+    return [
+        (first + (y + dy).clamp(0, h - 1) * w + (x + dx).clamp(0, w - 1)).flatten()
+        for dy, dx in CELLS
+    ]

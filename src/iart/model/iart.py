@@ -1,0 +1,96 @@
+"""IART: extract → flow → propagate → upsample. Read this file first.
+
+Xu, Yu, Wang, Yang, Wen, Yan: "Enhancing Video Super-Resolution via Implicit Resampling-based
+Alignment", CVPR 2024. Letters in shapes: b batch, t time, c channels, h w low-resolution size.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iart.model.align import ImplicitAlign
+from iart.model.conv import Conv
+from iart.model.flow import SpyNet, neighbour_flows
+from iart.model.fuse import SwinIRFM
+from iart.model.propagate import BRANCHES, propagate
+from iart.model.upsample import Head
+
+
+@dataclass(frozen=True)
+class IARTConfig:
+    """Sizes of the network; the defaults are the published ("full") configuration."""
+
+    channels: int = 120
+    """C, width of features and attention; divisible by 4 and by every number of heads."""
+    mid_channels: int = 64
+    """Width of the head at h × w and 2h × 2w."""
+    head_channels: int = 64
+    """Width of the head at 4h × 4w."""
+    flow_channels: tuple[int, ...] = (32, 64, 32, 16)
+    """Widths inside each level of SpyNet."""
+    flow_levels: int = 6
+    """Levels of SpyNet's pyramid."""
+    depths: tuple[int, ...] = (6, 6, 6)
+    """Blocks of each residual group of a SwinIRFM."""
+    heads: tuple[int, ...] = (6, 6, 6)
+    """Attention heads of each residual group; alignment has those of the first."""
+    window: tuple[int, int, int] = (3, 8, 8)
+    """Cells of an attention window: frames (always 3), rows, columns."""
+    branches: int = 4
+    """Passes through time, backward and forward in turn."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block in training; grows linearly from 0 at the first."""
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"depths {self.depths} and heads {self.heads} must be equally long")
+        if self.channels % 4 or any(self.channels % n for n in self.heads):
+            raise ValueError(
+                f"channels ({self.channels}) must be divisible by 4 and by heads {self.heads}"
+            )
+        if self.window[0] != 3:
+            raise ValueError(f"a window spans 3 frames, got {self.window}")
+        if not 1 <= self.branches <= len(BRANCHES):
+            raise ValueError(f"branches must be 1 to {len(BRANCHES)}, got {self.branches}")
+
+
+class IART(nn.Module):
+    """Recurrent ×4 video super-resolution with implicit alignment.
+
+    features_i = extract(frame_i); each branch b then gives, frame by frame in its direction,
+    y_i = SwinIRFM_b[align(y_{i∓1}), x_i, align(y_{i∓2})] with x the branch before; the last branch
+    goes through the head and is added to the bilinearly enlarged frame.
+    """
+
+    def __init__(self, config: IARTConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.channels
+        self.extract = Conv(3, c)
+        self.flow = SpyNet(config.flow_channels, config.flow_levels)
+        self.align = ImplicitAlign(c, config.heads[0])
+        self.branches = nn.ModuleDict(
+            {
+                name: SwinIRFM(c, config.depths, config.heads, config.window, config.drop_path)
+                for name in BRANCHES[: config.branches]
+            }
+        )
+        self.head = Head(c, config.mid_channels, config.head_channels)
+
+    def forward(self, frames: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 4*h 4*w"]:
+        """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped."""
+        backward_flows, forward_flows = neighbour_flows(self.flow, frames)
+        features = [self.extract(rearrange(x, "b c h w -> b h w c")) for x in frames.unbind(1)]
+        for name, fuse in self.branches.items():
+            backward = name.startswith("backward")
+            flows = backward_flows if backward else forward_flows
+            features = propagate(
+                features, flows, cast("SwinIRFM", fuse), self.align, backward=backward
+            )
+        return torch.stack(
+            [self.head(x, frame) for x, frame in zip(features, frames.unbind(1), strict=True)], 1
+        )
