@@ -42,8 +42,10 @@ class Band:
         for first in range(0, outputs, rows):
             near, weight = indices[first : first + rows], weights[first : first + rows]
             start, stop = int(near.min()), int(near.max()) + 1
-            matrix = torch.zeros(near.shape[0], stop - start, dtype=torch.float64)
-            matrix.scatter_add_(1, near - start, weight.double())
+            # Bands are cached: one made under inference_mode must serve a later training step.
+            with torch.inference_mode(False):
+                matrix = torch.zeros(near.shape[0], stop - start, dtype=torch.float64)
+                matrix.scatter_add_(1, near - start, weight.double())
             blocks.append(_Block(start, stop, matrix))
         return cls(tuple(blocks))
 
