@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 # Base of the encoding's wavelengths; below 1, so later channels turn faster.
 TEMPERATURE = 0.01
-# A flow this little below an integer counts as on it (pixels; what float32 resolves at 32 … 64):
+# A flow this little below an integer counts as on it (pixels; what float32 resolves at 16 … 32):
 # the module jumps at integers, and rounding must not decide on which side a still picture lies.
-SNAP = 2.0**-18
+SNAP = 2.0**-19
 # The 2×2 cells around a position, (y, x) from its floor.
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
