@@ -1,8 +1,8 @@
 """What readers yield and writers take: a picture with its time, and what is known about its source.
 
 Conventions:
-    - Pictures are RGB float32 in [0, 1], `3 h w`, upright (a rotation in the file is already applied).
-    - Times are exact: integers in units of `time_base`, or `Fraction` seconds. Ranges are half-open.
+    - Pictures are RGB float32 in [0, 1], `3 h w`, upright (a rotation in the file is applied).
+    - Times are exact: integers in units of `time_base`, or `Fraction` seconds, ranges half-open.
     - Colour numbers are FFmpeg's (`AVCOL_*`), which are those of ITU-T H.273.
 """
 
