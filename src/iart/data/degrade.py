@@ -4,15 +4,14 @@ Convention: images are `*b h w`, any number of leading axes (channels, frames, b
 point in [0, 1] or uint8 in [0, 255]. Nothing is rounded unless the name or the type says so.
 """
 
-import math
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from iart.data.band import Band
 from iart.errors import OptionsError
+from iart.resize import Band, imresize
 
 BD_SIGMA = 1.6  # pixels
 BD_KERNEL = 12  # taps; MATLAB's rule ceil(3σ)·2 + 2
@@ -33,35 +32,6 @@ def to_uint8(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     # 16-bit floats cannot hold 255.5 or 254.5 + 0.5 exactly enough.
     wide = image if image.dtype == torch.float64 else image.float()
     return (wide.clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)
-
-
-def imresize(image: Float[Tensor, "*b h w"], scale: int | float) -> Float[Tensor, "*b h2 w2"]:
-    """Resize as MATLAB's `imresize(image, scale, "bicubic")`, without its final rounding.
-
-    Cubic kernel with a = −0.5, stretched by 1/scale when reducing (antialiasing), symmetric
-    borders, pixel centres at half-integers; output sides are ceil(scale · side). The result may
-    leave [0, 1] by a little at edges. Differentiable.
-
-    Args:
-        image: floating point. float64 is computed in float64, all else in float32 (on a GPU at
-            the precision that torch is set to for matrix products, TF32 included). float32 is
-            good to 1e-6, which rounds about 8 values in a million the other way to 8 bits:
-            `degrade_bi` is exact.
-        scale: any finite number above 0; 0.25 makes training inputs, 4 is the baseline to beat.
-
-    Raises:
-        OptionsError: scale is not a finite number above 0, or the image is empty or not floating.
-    """
-    if not (math.isfinite(scale) and scale > 0):
-        raise OptionsError(f"scale must be a finite number above 0, got {scale}")
-    if not image.is_floating_point():
-        raise OptionsError(f"imresize takes a floating-point image, got {image.dtype}")
-    height, width = image.shape[-2:]
-    if height < 1 or width < 1:
-        raise OptionsError(f"imresize takes an image of at least 1×1, got {height}×{width}")
-    wide = image if image.dtype == torch.float64 else image.float()
-    rows, columns = _bicubic(height, float(scale)), _bicubic(width, float(scale))
-    return columns.columns(rows.rows(wide))
 
 
 def degrade_bi(image: UInt8[Tensor, "*b h w"]) -> UInt8[Tensor, "*b h2 w2"]:
@@ -96,29 +66,6 @@ def degrade_bd(image: UInt8[Tensor, "*b h w"]) -> UInt8[Tensor, "*b h//4 w//4"]:
     # Blurred only where kept; float64, since a sum just below a half must not round up.
     blurred = _gaussian(width).columns(_gaussian(height).rows(image.double()))
     return (blurred + 0.5).floor().to(torch.uint8)
-
-
-def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Keys' cubic kernel with a = −0.5: support [−2, 2], 1 at 0, 0 at other integers."""
-    x = x.abs()
-    inner = (1.5 * x - 2.5) * x * x + 1
-    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x <= 1, inner, torch.where(x <= 2, outer, torch.zeros_like(x)))
-
-
-@lru_cache(maxsize=64)
-def _bicubic(size: int, scale: float) -> Band:
-    """One axis of `imresize`: output i is centred at (i + ½)/scale − ½, counted from 0."""
-    stretch = min(scale, 1.0)
-    radius = 2 / stretch
-    centre = (torch.arange(math.ceil(scale * size), dtype=torch.float64) + 0.5) / scale - 0.5
-    first = (centre - radius).floor().long()
-    indices = first[:, None] + torch.arange(math.ceil(2 * radius) + 2)
-    weights = _cubic(stretch * (centre[:, None] - indices))
-    weights /= weights.sum(dim=1, keepdim=True)
-    # Symmetric: … 1 0 | 0 1 … n−1 | n−1 n−2 …, repeated as often as a small image needs.
-    indices = indices % (2 * size)
-    return Band.from_taps(torch.minimum(indices, 2 * size - 1 - indices), weights)
 
 
 @lru_cache(maxsize=64)

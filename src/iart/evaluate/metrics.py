@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from iart.data.band import Band
 from iart.data.degrade import to_uint8
 from iart.errors import DataError, OptionsError
+from iart.resize import Band
 
 SSIM_TAPS = 11
 SSIM_SIGMA = 1.5  # pixels
