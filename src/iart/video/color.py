@@ -1,0 +1,219 @@
+"""Decoded pictures to RGB tensors and back: range, matrix, bit depth and chroma.
+
+With luma weights Kr, Kg, Kb (Kr + Kg + Kb = 1), all of R, G, B in [0, 1] (ITU-T H.273):
+
+    Y  = Kr·R + Kg·G + Kb·B
+    Cb = (B − Y) / (2 − 2·Kb)
+    Cr = (R − Y) / (2 − 2·Kr)
+
+and in numbers of d bits, with s = 2^(d − 8):
+
+    limited range:  y = s·(219·Y + 16)      c = s·(224·C + 128)
+    full range:     y = (2^d − 1)·Y         c = (2^d − 1)·C + 2^(d − 1)
+
+All is computed in float32 at the full depth of the source (no 8-bit intermediate) and rounded once.
+The transfer curve is not touched: R, G, B stay as non-linear as they were.
+"""
+
+from functools import cache
+
+import av
+import numpy as np
+import torch
+from av.error import FFmpegError
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, Colorspace
+from jaxtyping import Float
+from torch import Tensor
+
+from iart.errors import InputError, OptionsError
+from iart.video.chroma import Siting, downsample_chroma, upsample_chroma
+from iart.video.frame import Color
+from iart.video.layout import Layout, layout_of
+
+RGB = 0
+"""The matrix number of RGB itself."""
+
+_YCGCO = 8
+
+# Kr and Kb by matrix number. The two constant-luminance forms (10, 13) are treated like the others,
+# as FFmpeg does.
+_LUMA_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+
+_LUMA_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}
+
+
+def is_supported(matrix: int) -> bool:
+    """Whether a matrix number is one that this module converts."""
+    return matrix in (RGB, _YCGCO) or matrix in _LUMA_WEIGHTS
+
+
+@cache
+def _to_ycc(matrix: int) -> Tensor:
+    """The 3×3 matrix from (R, G, B) to (Y, Cb, Cr), float64."""
+    if matrix == _YCGCO:  # Cg in the place of Cb, Co in that of Cr
+        rows = [[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0.0, -0.5]]
+        return torch.tensor(rows, dtype=torch.float64)
+    if matrix not in _LUMA_WEIGHTS:
+        raise OptionsError(f"cannot convert colours of matrix {matrix}: it is not supported")
+    kr, kb = _LUMA_WEIGHTS[matrix]
+    luma = torch.tensor([kr, 1 - kr - kb, kb], dtype=torch.float64)
+    red, _, blue = torch.eye(3, dtype=torch.float64)
+    return torch.stack([luma, (blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)])
+
+
+def color_for(pixel_format: str, color: Color) -> Color:
+    """The colour description with which a picture of `color` is stored in a pixel format.
+
+    RGB formats hold full-range RGB; old JPEG formats ("yuvj…") are full-range; YUV made of an RGB
+    source gets limited range and the matrix that belongs to its primaries (BT.709 if none does).
+    """
+    layout = layout_of(pixel_format)
+    primaries, transfer, matrix, full = (
+        color.primaries,
+        color.transfer,
+        color.matrix,
+        color.full_range,
+    )
+    if layout.kind == "rgb":
+        return Color(primaries, transfer, RGB, full_range=True)
+    if matrix == RGB:
+        matrix, full = _LUMA_OF_PRIMARIES.get(primaries, 1), layout.kind == "grey"
+    return Color(primaries, transfer, matrix, full_range=full or layout.jpeg or layout.floating)
+
+
+def _scales(layout: Layout, full_range: bool) -> tuple[float, float, float, float]:
+    """Factor and offset of luma, then of chroma, from [0, 1] (±0.5) to stored numbers."""
+    if layout.floating:
+        return 1.0, 0.0, 1.0, 0.5
+    if full_range:
+        top = 2.0**layout.depth - 1
+        return top, 0.0, top, 2.0 ** (layout.depth - 1)
+    unit = 2.0 ** (layout.depth - 8)
+    return 219 * unit, 16 * unit, 224 * unit, 128 * unit
+
+
+def _dtype(layout: Layout) -> np.dtype:
+    return np.dtype("<f4" if layout.floating else "u1" if layout.depth == 8 else "<u2")
+
+
+def _plane(plane: VideoPlane, dtype: np.dtype) -> np.ndarray:
+    """The plane's own memory as (height, width), without the padding at line ends."""
+    rows = np.frombuffer(memoryview(plane), dtype).reshape(
+        plane.height, plane.line_size // dtype.itemsize
+    )
+    return rows[:, : plane.width]
+
+
+def _repack(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """The same numbers in another arrangement; no matrix, range or chroma step changes."""
+    if frame.format.name == pixel_format:
+        return frame
+    # any range and matrix will do if both sides have the same, but swscale knows few matrices
+    rgb = layout_of(pixel_format).kind == "rgb"
+    level = int(ColorRange.JPEG if rgb else ColorRange.MPEG)
+    matrix = None if rgb else Colorspace.ITU709
+    return frame.reformat(
+        format=pixel_format,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=level,
+        dst_color_range=level,
+        threads=1,
+    )
+
+
+def to_rgb(
+    frame: av.VideoFrame, color: Color, *, siting: Siting = "left"
+) -> Float[Tensor, "3 h w"]:
+    """A decoded picture as RGB float32 in [0, 1]; numbers outside are clamped, alpha is dropped.
+
+    Args:
+        frame: in any pixel format that FFmpeg decodes to.
+        color: of which matrix and range are used (for YUV), range alone (for grey), nothing (RGB).
+        siting: where 4:2:0 and 4:2:2 chroma samples lie; ignored for "yuvj" formats: centred.
+
+    Raises:
+        InputError: the pixel format cannot be converted.
+    """
+    layout = layout_of(frame.format.name)
+    try:
+        plain = _repack(frame, layout.planar)
+    except (FFmpegError, ValueError) as error:
+        raise InputError(
+            f"cannot convert pictures in pixel format {frame.format.name}: {error}"
+        ) from error
+    planes = [
+        torch.from_numpy(_plane(plain.planes[i], _dtype(layout)).astype(np.float32))
+        for i in layout.order
+    ]
+    if layout.kind == "rgb":
+        return (torch.stack(planes) / (1.0 if layout.floating else 2**layout.depth - 1)).clamp_(
+            0, 1
+        )
+    full = color.full_range or layout.jpeg
+    scale, offset, chroma_scale, chroma_offset = _scales(layout, full)
+    luma = (planes[0] - offset) / scale
+    if layout.kind == "grey":
+        return luma.clamp_(0, 1).expand(3, -1, -1).contiguous()
+    chroma = (torch.stack(planes[1:]) - chroma_offset) / chroma_scale
+    siting = "centre" if layout.jpeg else siting
+    chroma = upsample_chroma(chroma, (frame.height, frame.width), layout.step, siting)
+    inverse = torch.linalg.inv(_to_ycc(color_for(frame.format.name, color).matrix)).float()
+    ycc = torch.cat([luma[None], chroma])
+    return torch.mm(inverse, ycc.flatten(1)).unflatten(1, luma.shape).clamp_(0, 1)
+
+
+def from_rgb(image: Float[Tensor, "3 h w"], pixel_format: str, color: Color) -> av.VideoFrame:
+    """RGB float in [0, 1] as a picture to encode, tagged with its colour description.
+
+    Odd sizes are valid: chroma planes are rounded up. Chroma lies left ("yuvj" formats: centred),
+    which is what players assume without a tag.
+
+    Args:
+        image: numbers outside [0, 1] are clamped.
+        pixel_format: FFmpeg's name; any that swscale writes.
+        color: converted by `color_for(pixel_format, color)`, which is also what the frame says.
+
+    Raises:
+        OptionsError: the pixel format or the matrix is not supported.
+    """
+    try:
+        layout = layout_of(pixel_format)
+    except ValueError as error:
+        raise OptionsError(f"unknown pixel format {pixel_format!r}") from error
+    color = color_for(pixel_format, color)
+    _, height, width = image.shape
+    image = image.detach().to("cpu", torch.float32).clamp(0, 1)
+    if layout.kind == "rgb":
+        top = 1.0 if layout.floating else float(2**layout.depth - 1)
+        planes = list(image * top)
+    else:
+        scale, offset, chroma_scale, chroma_offset = _scales(layout, color.full_range)
+        forward = _to_ycc(color.matrix).float()
+        luma, *chroma = torch.mm(forward, image.flatten(1)).unflatten(1, (height, width))
+        planes = [luma * scale + offset]
+        if layout.kind == "yuv":
+            siting: Siting = "centre" if layout.jpeg else "left"
+            small = downsample_chroma(torch.stack(chroma), layout.step, siting)
+            planes += list(small * chroma_scale + chroma_offset)
+    frame = av.VideoFrame(width, height, layout.planar)
+    for index, plane in zip(layout.order, planes, strict=True):
+        values = plane if layout.floating else plane.round_().clamp_(0, 2**layout.depth - 1)
+        _plane(frame.planes[index], _dtype(layout))[:] = values.numpy()
+    try:
+        frame = _repack(frame, pixel_format)
+    except (FFmpegError, ValueError) as error:
+        raise OptionsError(f"cannot write pixel format {pixel_format!r}: {error}") from error
+    frame.color_primaries, frame.color_trc = color.primaries, color.transfer
+    frame.colorspace = color.matrix
+    frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
+    return frame
