@@ -13,6 +13,8 @@ IARTError
 Messages say what came, what was expected and what to do, in one line without a full stop.
 """
 
+from typing import Any
+
 
 class IARTError(Exception):
     """Base class of all errors below."""
@@ -27,7 +29,15 @@ class OutputError(IARTError):
 
 
 class DamagedInputError(IARTError):
-    """Parts of the input were lost; the output is complete otherwise and has its final name."""
+    """Parts of the input were lost; the output is complete otherwise and has its final name.
+
+    Attributes:
+        losses: the missing parts, each an `iart.video.frame.Loss`.
+    """
+
+    def __init__(self, message: str, losses: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.losses = losses
 
 
 class WeightsError(IARTError):
