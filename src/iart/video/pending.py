@@ -1,0 +1,192 @@
+"""Output that gets its final name only when it is complete.
+
+Work goes to a hidden name beside the final one, in the same file system; at a clean end it is
+renamed. Nothing is ever left or changed under the final name by a run that fails, and two runs that
+write the same output cannot mix: each has its own hidden name, and the later one finds the name
+taken.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from iart.errors import OutputError
+
+_FRAME = re.compile(r"\d{8}\.png")
+
+
+class PendingOutput:
+    """One file or folder that is being written.
+
+    Attributes:
+        final: where it will be.
+        part: where it is written now; exists and is empty after construction.
+    """
+
+    def __init__(
+        self,
+        final: Path,
+        *,
+        folder: bool = False,
+        suffix: str = "",
+        inputs: Iterable[Path] = (),
+        overwrite: bool = False,
+    ) -> None:
+        """Check that the output can be written, and start it.
+
+        Args:
+            final: its name at the end.
+            folder: whether it is a folder of files.
+            suffix: ending of the hidden name.
+            inputs: files or folders that are read at the same time.
+            overwrite: whether a file of that name may be replaced, or a folder of numbered PNGs.
+
+        Raises:
+            OutputError: exists, is an input, or its folder is missing or not writable.
+        """
+        self.final = final.absolute()
+        self._overwrite = overwrite
+        self._folder = folder
+        for given in inputs:
+            if _same(self.final, given):
+                raise OutputError(f"cannot write '{final}': it is the input; choose another name")
+        self._check_free()
+        parent = self.final.parent
+        if not parent.is_dir():
+            raise OutputError(f"cannot write '{final}': folder '{parent}' does not exist")
+        if folder and self.final.is_dir() and self.final.is_symlink():
+            self.final = self.final.resolve()
+            parent = self.final.parent
+        # names are limited to 255 bytes in most file systems; a few are ours
+        stem = self.final.name.encode()[:200].decode(errors="ignore")
+        self.part = parent / f".{stem}.{os.getpid()}-{secrets.token_hex(3)}.part{suffix}"
+        try:
+            if folder:
+                self.part.mkdir()
+            else:
+                self.part.touch(exist_ok=False)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{final}': folder '{parent}' is not writable ({error.strerror})"
+            ) from error
+
+    def commit(self) -> None:
+        """Make sure that the bytes are on the disk, and give them their final name.
+
+        Raises:
+            OutputError: another file took the name in the meantime. The finished work is kept
+                under its hidden name, which the message states.
+            OSError: the disk refuses.
+        """
+        if not self._folder:
+            _sync(self.part)
+        try:
+            self._rename()
+        except FileExistsError:
+            raise OutputError(
+                f"cannot write '{self.final}': something of that name appeared while this run was"
+                f" writing; the finished output is '{self.part}'"
+            ) from None
+        _sync(self.final.parent)
+
+    def discard(self) -> None:
+        """Remove what was written; never fails."""
+        if self._folder:
+            shutil.rmtree(self.part, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                self.part.unlink(missing_ok=True)
+
+    def _check_free(self) -> None:
+        if self._folder and self.final.is_dir():
+            names = [entry.name for entry in self.final.iterdir()]
+            if names and not self._overwrite:
+                raise OutputError(
+                    f"cannot write '{self.final}': the folder is not empty; pass --overwrite to"
+                    " replace the frames in it, or choose a new one"
+                )
+            foreign = sorted(name for name in names if not _FRAME.fullmatch(name))
+            if foreign:
+                raise OutputError(
+                    f"cannot replace '{self.final}': it holds more than frames"
+                    f" ('{foreign[0]}'); choose a new folder"
+                )
+        elif self.final.is_dir():
+            raise OutputError(f"cannot write '{self.final}': it is a folder")
+        elif self._folder and os.path.lexists(self.final):
+            raise OutputError(f"cannot write '{self.final}': a file has that name")
+        elif os.path.lexists(self.final) and not self._overwrite:
+            raise OutputError(
+                f"cannot write '{self.final}': it exists; pass --overwrite to replace it"
+            )
+
+    def _rename(self) -> None:
+        if self._folder:
+            if self._overwrite and self.final.is_dir():
+                self._check_free()
+                old = self.part.with_suffix(".old")
+                self.final.rename(old)
+                self.part.rename(self.final)
+                shutil.rmtree(old, ignore_errors=True)
+                return
+            try:
+                self.part.rename(self.final)  # an empty folder of that name gives way
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise FileExistsError from error
+                raise
+        elif self._overwrite:
+            self.part.replace(self.final)
+        else:
+            self._rename_to_free_name()
+
+    def _rename_to_free_name(self) -> None:
+        try:
+            # a link, unlike a rename, fails if the name is taken
+            self.final.hardlink_to(self.part)
+        except FileExistsError:
+            raise
+        except OSError:  # file systems without links (exFAT, some network shares)
+            if os.path.lexists(self.final):
+                raise FileExistsError from None
+            self.part.rename(self.final)
+        else:
+            self.part.unlink()
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What to tell the user when writing fails midway; a full disk is named as such."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"cannot write '{path}': no space left on the disk; nothing was kept"
+            f" (free some, or write to another disk than '{path.parent}')"
+        )
+    if error.errno == errno.EFBIG:
+        return OutputError(
+            f"cannot write '{path}': the file would be larger than the disk or the system allows"
+        )
+    return OutputError(f"cannot write '{path}': {error.strerror or error}")
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return a.resolve() == b.resolve()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot sync folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
