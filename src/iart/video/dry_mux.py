@@ -16,6 +16,7 @@ import av
 import av.error
 import av.logging
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from iart.errors import OutputError
@@ -91,7 +92,7 @@ def muxer_options(encoding: Encoding, shape: Shape, rates: tuple[int, ...] = ())
         return {}
     scale = shape.time_base.denominator
     movie = scale
-    for rate in rates:
+    for rate in filter(None, rates):
         common = math.lcm(movie, rate)
         if common < 2**31:
             movie = common
@@ -137,9 +138,8 @@ def _dry_mux(encoding: Encoding, shape: Shape) -> None:
         buffer = io.BytesIO()
         with av.open(buffer, "w", format=container.muxer) as output:
             stream = add_video(output, encoding, shape)
-            for index in range(2):
-                output.mux(stream.encode(blank(encoding.pixel_format, shape, index)))
-            output.mux(stream.encode(None))
+            for packet in blank_packets(stream, encoding.pixel_format, shape):
+                output.mux(packet)
         buffer.seek(0)
         with av.open(buffer, "r") as back:
             frames = sum(1 for _ in back.decode(video=0))
@@ -147,14 +147,39 @@ def _dry_mux(encoding: Encoding, shape: Shape) -> None:
             raise OutputError(f"{frames} of 2 frames came back")
 
 
-def blank(pixel_format: str, shape: Shape, index: int) -> av.VideoFrame:
-    """A frame of nothing in particular for trials; the `index`-th at the rate of `shape`."""
-    frame = av.VideoFrame(shape.width, shape.height, pixel_format)
-    for plane in frame.planes:
-        plane.update(bytes([16 + index]) * plane.buffer_size)
+def blank_packets(stream: VideoStream, pixel_format: str, shape: Shape) -> list[Packet]:
+    """Two encoded frames of nothing in particular, for trials."""
+    times = DecodeTimes(shape.time_base)
     step = max(1, round(1 / shape.rate / shape.time_base))
-    frame.pts, frame.time_base = index * step, shape.time_base
-    return frame
+    packets = []
+    for index in range(2):
+        frame = av.VideoFrame(shape.width, shape.height, pixel_format)
+        for plane in frame.planes:
+            plane.update(bytes([16 + index]) * plane.buffer_size)
+        frame.pts, frame.time_base = index * step, shape.time_base
+        packets += stream.encode(frame)
+    return [times.mended(packet) for packet in packets + stream.encode(None)]
+
+
+class DecodeTimes:
+    """Keeps decode times in order: x265 gives random ones to videos of two or three frames."""
+
+    def __init__(self, time_base: Fraction) -> None:
+        """`time_base` is that of the packets."""
+        self._day = round(86400 / time_base)
+        self._last: int | None = None
+
+    def mended(self, packet: Packet) -> Packet:
+        """The packet, decoded no later than shown, and after the one before."""
+        pts, dts = packet.pts, packet.dts
+        if pts is None:
+            return packet
+        if dts is None or dts > pts or dts < pts - self._day:
+            dts = pts if self._last is None else min(pts, self._last + 1)
+        if self._last is not None and dts <= self._last:
+            dts = self._last + 1
+        packet.dts = self._last = dts
+        return packet
 
 
 def fitting_codecs(container: Container) -> list[str]:
@@ -181,7 +206,7 @@ def explained(what: str) -> Iterator[None]:
             yield
     except (av.error.FFmpegError, ValueError) as error:
         words = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
-        reason = words[0].rstrip(".") if words else _reason(error)
+        reason = words[-1].rstrip(".") if words else _reason(error)
         raise OutputError(f"{what}: {reason}") from error
     finally:
         av.logging.set_skip_repeated(skip)

@@ -32,6 +32,9 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 """For text whose decoder states no style."""
 
+_SLACK = Fraction(1, 25)
+"""Seconds by which times of decoded sound may stray (those of DVDs do) before they count as a gap."""
+
 # decoders that state no frame size, though the format fixes it
 _FRAME_SAMPLES = {"ac3": 1536, "mp1": 384}
 
@@ -155,7 +158,14 @@ class SoundLane(Lane):
         except av.error.FFmpegError:
             self.lost_packets += 1
             return []
-        position = self._position(packet, sum(frame.samples for frame in frames), Fraction(1, 500))
+        if not frames:
+            return []
+        before = self._expected
+        position = self._position(packet, sum(frame.samples for frame in frames), _SLACK)
+        if before is not None and position < before:
+            # never back: what is decoded already is written already
+            self._expected = before + (self._expected or before) - position
+            position = before
         packets = []
         for frame in frames:
             packets += self._encode(frame, position)
