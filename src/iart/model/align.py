@@ -79,12 +79,12 @@ class ImplicitAlign(nn.Module):
         query = query.view(b * h * w, n, c // n)
         indices = cell_indices(floor)
         logits = [
-            ((key[index] + bias).view_as(query) * query).sum(-1)
+            ((key.index_select(0, index) + bias).view_as(query) * query).sum(-1)
             for index, bias in zip(indices, key_bias, strict=True)
         ]
         weights = torch.stack(logits).softmax(0)[..., None]  # 4 (b h w) n 1
         cells = (
-            weight * (value[index] + bias).view_as(query)
+            weight * (value.index_select(0, index) + bias).view_as(query)
             for weight, index, bias in zip(weights, indices, value_bias, strict=True)
         )
         return sum(cells, start=torch.zeros_like(query)).view(b, h, w, c)

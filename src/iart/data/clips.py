@@ -1,0 +1,120 @@
+"""Scenes on disk → clips for training: random crops of consecutive frames, reduced and flipped.
+
+Convention: a clip is `t 3 h w`, RGB float32 in [0, 1]; a scene in memory is uint8, `t h w 3`.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from iart.data.degrade import to_uint8
+from iart.errors import DataError
+from iart.resize import imresize
+
+IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
+VIDEOS = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
+# Crops before reduction have sides that are multiples of this, so that few resizing matrices serve.
+SIDE_STEP = 16
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Consecutive frames without a cut."""
+
+    name: str
+    frames: UInt8[np.ndarray, "t h w 3"]
+
+
+def load_scenes(
+    root: Path, *, include: tuple[str, ...] = ("*",), exclude: tuple[str, ...] = ()
+) -> list[Scene]:
+    """Every folder of images and every video below `root` as a scene, held in memory.
+
+    Names are paths below `root`; `include` and `exclude` are patterns over them.
+
+    Raises:
+        DataError: nothing to read under `root`, or a file that cannot be read.
+    """
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGES | VIDEOS)
+    images = sorted({p.parent for p in files if p.suffix.lower() in IMAGES})
+    videos = [p for p in files if p.suffix.lower() in VIDEOS]
+    scenes = []
+    for path in images + videos:
+        name = path.relative_to(root).as_posix()
+        wanted = any(fnmatch(name, pattern) for pattern in include)
+        if not wanted or any(fnmatch(name, pattern) for pattern in exclude):
+            continue
+        try:
+            frames = _read_images(path) if path.is_dir() else _read_video(path)
+            scenes.append(Scene(name, np.stack(frames)))
+        except (OSError, ValueError, av.error.FFmpegError) as error:
+            raise DataError(f"cannot read training scene '{path}': {error}") from error
+    if not scenes:
+        raise DataError(
+            f"no scenes in '{root}' (include {list(include)}, exclude {list(exclude)}): "
+            "expected folders of images or videos below it"
+        )
+    return scenes
+
+
+def _read_images(folder: Path) -> list[np.ndarray]:
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
+    return [np.asarray(Image.open(p).convert("RGB")) for p in paths]
+
+
+def _read_video(path: Path) -> list[np.ndarray]:
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def to_clip(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:
+    """Frames of a scene as a clip."""
+    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 255
+
+
+def low_resolution(clip: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h2 w2"]:
+    """MATLAB's bicubic ×1/4, rounded to 8 bits, as float32."""
+    return to_uint8(imresize(clip, 0.25)).float() / 255
+
+
+def reduced_side(side: int, factor: float, limit: int) -> int:
+    """Side of the crop that becomes `side` after a reduction by about `factor`, at most `limit`."""
+    return min(round(side * factor / SIDE_STEP) * SIDE_STEP, limit // SIDE_STEP * SIDE_STEP)
+
+
+def random_clip(
+    scene: Scene, frames: int, size: int, reduce: tuple[float, float], rng: np.random.Generator
+) -> Float[Tensor, "t 3 s s"]:
+    """A clip of `frames` frames and `size` × `size` pixels, or shorter where the scene is.
+
+    The crop is reduced by a random factor in `reduce`, so that the compression of the source is
+    not learnt; then flipped, transposed and reversed in time at random.
+
+    Raises:
+        DataError: the scene is smaller than `size`.
+    """
+    count, h, w, _ = scene.frames.shape
+    side = reduced_side(size, rng.uniform(*reduce), min(h, w))
+    if side < size:
+        raise DataError(f"scene '{scene.name}' is {w}×{h}: too small for crops of {size} pixels")
+    start = int(rng.integers(max(count - frames, 0) + 1))
+    y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
+    crop = scene.frames[start : start + frames, y : y + side, x : x + side]
+    clip = imresize(to_clip(crop), size / side)[..., :size, :size].clamp(0, 1)
+    return augment(clip, rng)
+
+
+def augment(clip: Float[Tensor, "t 3 s s"], rng: np.random.Generator) -> Float[Tensor, "t 3 s s"]:
+    """Mirror in x, in y, transpose and reverse time, each with probability ½."""
+    for axis in (3, 2, 0):
+        if rng.random() < 0.5:
+            clip = clip.flip(axis)
+    return clip.transpose(2, 3) if rng.random() < 0.5 else clip

@@ -1,0 +1,79 @@
+"""Everything a run needs to go on as if it had not stopped, in one object, saved atomically."""
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iart.errors import WeightsError
+from iart.model import IART
+
+
+@dataclass
+class TrainState:
+    """A training run between two steps."""
+
+    step: int
+    model: IART
+    average: IART
+    """Exponential moving average of `model`; this one ships."""
+    optimizer: torch.optim.Optimizer
+    rng: np.random.Generator
+    """Draws every clip; torch's own generator draws the masks of stochastic depth."""
+
+    def update_average(self, decay: float) -> None:
+        """Average ← decay · average + (1 − decay) · model."""
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+
+    def reset_average(self) -> None:
+        """Average ← model."""
+        self.average.load_state_dict(self.model.state_dict())
+
+    def save(self, path: Path) -> None:
+        """Write beside, then rename: a kill at any moment leaves the old file or the new one."""
+        tree = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+        }
+        beside = path.with_name(f"{path.name}.part")
+        with beside.open("wb") as file:
+            torch.save(tree, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take over a saved state.
+
+        Raises:
+            WeightsError: the file is damaged or belongs to another network.
+        """
+        try:
+            tree: dict[str, Any] = torch.load(path, weights_only=True)
+            self.model.load_state_dict(tree["model"])
+            self.average.load_state_dict(tree["average"])
+            self.optimizer.load_state_dict(tree["optimizer"])
+        except Exception as error:  # torch raises many kinds for damaged files
+            raise WeightsError(
+                f"cannot resume from '{path}': {error}; move the file away to start anew"
+            ) from error
+        self.step = tree["step"]
+        self.rng.bit_generator.state = tree["rng"]
+        torch_rng: Tensor = tree["torch_rng"]
+        torch.set_rng_state(torch_rng)
+
+
+def averaged(model: IART) -> IART:
+    """A copy of the model that holds its moving average."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
