@@ -308,6 +308,39 @@ def make_sound_only(path: Path) -> Path:
     return path
 
 
+def make_sound_with_cover(path: Path) -> Path:
+    """Sound and a cover picture."""
+    with av.open(str(path), "w") as output:
+        sound, cover = _add_audio(output, path, "eng", None), _add_cover(output)
+        output.start_encoding()
+        output.mux(_cover_packet(cover))
+        _encode_tone(output, sound, 0.3, 440)
+    return path
+
+
+def make_encrypted(path: Path, **more) -> Path:
+    """Common encryption; the key is not in the file."""
+    protection = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    return make_clip(path, container_options=protection, **more)
+
+
+def make_captioned(path: Path) -> Path:
+    """H.264 in an elementary stream whose pictures carry closed captions (one A53 message each)."""
+    plain = make_clip(path.with_name("plain.h264"), container="h264", options={"g": "1"})
+    # itu_t_t35: country, provider, "GA94", type 3, one pair of CEA-608 bytes, marker
+    payload = b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94\x20\xff"
+    message = b"\x00\x00\x00\x01\x06\x04" + bytes([len(payload)]) + payload + b"\x80"
+    data = plain.read_bytes()
+    slice_start = b"\x00\x00\x01\x65"
+    path = path.with_suffix(".h264")
+    path.write_bytes(data.replace(slice_start, message[1:] + slice_start))
+    return path
+
+
 def save_image(path: Path, image: np.ndarray, *, pixel_format: str, codec: str = "png") -> Path:
     """One image file. `image` is an array that PyAV takes as `pixel_format`."""
     context = av.CodecContext.create(codec, "w")
@@ -352,12 +385,30 @@ def remux(
     ):
         stream = given.streams.video[0]
         copy = output.add_stream_from_template(stream, opaque=True)
+        output.start_encoding()
         packets = [packet for packet in given.demux(stream) if packet.dts is not None]
         for index, packet in enumerate(packets):
             changed = change(index, packet)
             if changed is not None:
                 changed.stream = copy
                 output.mux(changed)
+    return path
+
+
+def concatenate_raw(source: Path, path: Path, gap_ticks: int) -> Path:
+    """The packets of `source` twice, the second time `gap_ticks` earlier, as MPEG-TS bytes."""
+    first, second = path.with_name("first.ts"), path.with_name("second.ts")
+
+    def earlier(_: int, packet: Packet) -> Packet:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        back = int(Fraction(gap_ticks, 90_000) / packet.time_base)
+        packet.pts, packet.dts = packet.pts - back, packet.dts - back
+        return packet
+
+    remux(source, first, lambda _, packet: packet)
+    remux(source, second, earlier)
+    path.write_bytes(first.read_bytes() + second.read_bytes())
     return path
 
 

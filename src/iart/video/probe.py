@@ -1,0 +1,340 @@
+"""Opening a media file, choosing its video stream, and what its header and first frames tell."""
+
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+from av import logging as av_logging
+from av.audio.codeccontext import AudioCodecContext
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import AttachmentStream, Disposition, Stream
+from av.video.stream import VideoStream
+
+from iart.errors import InputError
+from iart.video.color import is_supported
+from iart.video.frame import Chapter, Track, VideoInfo
+from iart.video.orientation import orientation_of
+from iart.video.tags import MATRICES, ColorTags, resolve_color
+
+_PROBE_FRAMES = 6
+"""So many frames are decoded to learn what headers do not tell (captions, interlacing, times)."""
+
+_DEFAULT_RATE = Fraction(25)
+
+_MAX_RATE_EXCESS = Fraction(3, 2)
+"""A header's rate this many times that of the first frames is not believed."""
+
+_MEASURED_PACKETS = 240
+_NTSC = Fraction(1000, 1001)
+_COMMON_RATES = tuple(
+    Fraction(rate) * slower
+    for rate in (8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 100, 120)
+    for slower in (Fraction(1), _NTSC)
+)
+
+_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
+_ADVICE = "Pass a file with a video stream or a folder of images"
+
+
+def cannot_read(path: Path, why: str) -> InputError:
+    """The error every reader raises: what came, and what to do."""
+    return InputError(f"cannot read '{path.name}': {why}")
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a media file.
+
+    Raises:
+        InputError: it is missing, empty, not readable or not a media file.
+    """
+    if not path.exists():
+        raise cannot_read(path, f"no such file in '{path.absolute().parent}'. Check the path")
+    if path.is_dir():
+        raise cannot_read(path, "it is a folder. Pass a file")
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise cannot_read(path, f"the file is empty. {_ADVICE}")
+        container = av.open(str(path), mode="r", metadata_errors="replace")
+    except FFmpegError as error:
+        reason = _what_ffmpeg_says(path) or error.strerror or str(error)
+        raise cannot_read(path, f"{reason}. {_ADVICE}") from error
+    except OSError as error:
+        raise cannot_read(path, f"{error.strerror or error}") from error
+    if container.format.name == "tty":  # FFmpeg draws any text file as a terminal would
+        container.close()
+        raise cannot_read(path, f"it is text. {_ADVICE}")
+    return container
+
+
+def _what_ffmpeg_says(path: Path) -> str | None:
+    """FFmpeg's own words on why a file does not open; logs are off but for this repeated try."""
+    level = av_logging.get_level()
+    av_logging.set_level(av_logging.ERROR)
+    try:
+        with av_logging.Capture():
+            av.open(str(path), mode="r").close()
+    except FFmpegError as error:
+        log: Any = error.log  # (level, part of FFmpeg, message), unlike its declared type
+        text = error.strerror or str(error)
+        return f"{text} ({log[2].strip()})" if log else text
+    except OSError:
+        return None
+    finally:
+        av_logging.set_level(level)
+    return None
+
+
+def choose_video(container: InputContainer, path: Path) -> VideoStream:
+    """The stream to read: default before others, then the largest; never cover art.
+
+    Raises:
+        InputError: there is none, or FFmpeg has no decoder for it.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & _PICTURES_BESIDE]
+    if not streams:
+        found = ", ".join(
+            f"{'cover art' if kind == 'video' else kind} {codec}"
+            for kind, codec in ((stream.type, codec_name(stream)) for stream in container.streams)
+        )
+        raise cannot_read(path, f"no video stream (found: {found or 'nothing'}). {_ADVICE}")
+    decodable = [stream for stream in streams if stream.codec_context is not None]
+    if not decodable:
+        raise cannot_read(
+            path, f"FFmpeg has no decoder for its video codec ({codec_name(streams[0])})"
+        )
+    return max(
+        decodable,
+        key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
+    )
+
+
+def codec_name(stream: Stream) -> str:
+    """FFmpeg's name of the codec (not of one decoder of it), or the tag of an unknown one."""
+    if stream.codec_context is not None:
+        return stream.codec_context.codec.canonical_name
+    return "none" if stream.type == "attachment" else getattr(stream, "name", None) or "unknown"
+
+
+def read_info(path: Path) -> VideoInfo:
+    """What is known before all frames are read; decodes the first few.
+
+    Raises:
+        InputError: as `open_container` and `choose_video`; no frame can be decoded; the file is
+            encrypted; its colour matrix is not supported.
+    """
+    with open_container(path) as container:
+        stream = choose_video(container, path)
+        frames, start = _first_frames(container, stream, path)
+        return _describe_stream(path, container, stream, frames, start)
+
+
+def _first_frames(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> tuple[list[av.VideoFrame], Fraction]:
+    frames: list[av.VideoFrame] = []
+    packets, encrypted, reason = 0, False, ""
+    try:
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            encrypted = encrypted or packet.has_sidedata("encryption_info")
+            try:
+                frames += stream.decode(packet)
+            except FFmpegError as error:
+                reason = error.strerror or str(error)
+            if len(frames) >= _PROBE_FRAMES:
+                break
+    except FFmpegError as error:
+        reason = reason or error.strerror or str(error)
+    if not frames:
+        name = codec_name(stream)
+        if encrypted:
+            raise cannot_read(
+                path, f"its {name} video is encrypted. Pass a file without protection"
+            )
+        if not packets:
+            raise cannot_read(path, f"its {name} video stream holds no frames")
+        why = f" ({reason})" if reason else ""
+        raise cannot_read(path, f"no frame of its {name} video can be decoded{why}")
+    first = frames[0].pts if container.format.name != "avi" else None
+    start = first if first is not None else stream.start_time or 0
+    return frames, start * _time_base(stream)
+
+
+def _time_base(stream: Stream) -> Fraction:
+    return stream.time_base or Fraction(1, 1000)
+
+
+def _describe_stream(
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    frames: list[av.VideoFrame],
+    start: Fraction,
+) -> VideoInfo:
+    frame = frames[0]
+    rate, variable = _rate(container, stream, frames)
+    color = resolve_color(
+        color_tags(frame).over(color_tags(stream.codec_context)),
+        frame.format.name,
+        (frame.width, frame.height),
+        rate,
+    )
+    if not is_supported(color.matrix):
+        name = MATRICES.get(color.matrix, str(color.matrix))
+        raise cannot_read(path, f"its colour matrix ({name}) is not supported")
+    orientation = orientation_of(frame)
+    width, height = orientation.size(frame.width, frame.height)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    duration = _duration_seconds(container, stream)
+    return VideoInfo(
+        path=path,
+        container=container.format.name,
+        codec=codec_name(stream),
+        width=width,
+        height=height,
+        rate=rate,
+        time_base=_time_base(stream),
+        frame_count=_frame_count(stream, duration, rate),
+        duration_seconds=duration,
+        start_seconds=start,
+        pixel_format=frame.format.name,
+        bit_depth=max(component.bits for component in frame.format.components),
+        color=color,
+        sample_aspect=1 / aspect if orientation.transpose else aspect,
+        rotation=orientation.rotation,
+        interlaced=any(frame.interlaced_frame for frame in frames),
+        variable_rate=variable,
+        closed_captions=any(_has_captions(frame) for frame in frames),
+        tracks=tuple(_track(stream) for stream in container.streams),
+        chapters=tuple(_chapters(container)),
+        metadata=dict(container.metadata),
+        stream_index=stream.index,
+    )
+
+
+def color_tags(source) -> ColorTags:
+    """The colour entries of a frame or of a codec context."""
+    return ColorTags(
+        source.color_primaries or 0,
+        source.color_trc or 0,
+        source.colorspace if source.colorspace is not None else 2,
+        source.color_range or 0,
+    )
+
+
+def _rate(
+    container: InputContainer, stream: VideoStream, frames: list[av.VideoFrame]
+) -> tuple[Fraction, bool | None]:
+    """Frames per second, and whether it varies (None: cannot be told cheaply)."""
+    average, base = stream.average_rate, stream.base_rate
+    rate = average or stream.guessed_rate or base or _DEFAULT_RATE
+    if base and abs(rate - base) <= rate / 1000:
+        rate = base
+    times = [frame.pts for frame in frames if frame.pts is not None]
+    seconds = (times[-1] - times[0]) * _time_base(stream) if times else 0
+    if seconds > 0 and rate * seconds > _MAX_RATE_EXCESS * (len(times) - 1):
+        rate = average = _measured_rate(container, stream, frames[0]) or rate
+    step = 1 / (rate * _time_base(stream))
+    uneven = container.format.name != "avi" and any(
+        abs((b - a) - step) > max(1, step / 8) and b > a for a, b in pairwise(times)
+    )
+    # soft telecine alternates by design and counts as varying, which it does
+    if uneven:
+        return rate, True
+    if base and average and "mp4" in container.format.name:  # its header times every frame
+        field_rate = abs(base - 2 * average) <= average / 1000
+        return rate, not (base == rate or field_rate)
+    return rate, None
+
+
+def _measured_rate(
+    container: InputContainer, stream: VideoStream, first: av.VideoFrame
+) -> Fraction | None:
+    """The rate at which the next packets are to be shown, for headers whose rate is nonsense."""
+    times = [packet.pts for packet in islice(container.demux(stream), _MEASURED_PACKETS)]
+    later = sorted(time for time in times if time is not None and time > (first.pts or 0))
+    steps = [after - before for before, after in pairwise(later) if after > before]
+    if not steps:
+        return None
+    # without the holes that packets already decoded have left
+    usual = [step for step in steps if step < 1.5 * median(steps)]
+    measured = len(usual) / (sum(usual) * _time_base(stream))
+    nearest = min(_COMMON_RATES, key=lambda common: abs(common - measured))
+    return nearest if abs(nearest - measured) < measured / 200 else measured.limit_denominator(1001)
+
+
+def _duration_seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration and stream.duration > 0:
+        return stream.duration * _time_base(stream)
+    tagged = _clock_seconds(stream.metadata.get("DURATION", ""))
+    if tagged:
+        return tagged
+    if container.duration and container.duration > 0:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def _clock_seconds(text: str) -> Fraction | None:
+    """Seconds of "00:01:02.500000000"."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return None
+
+
+def _frame_count(stream: VideoStream, duration: Fraction | None, rate: Fraction) -> int | None:
+    if stream.frames > 0:
+        return stream.frames
+    counted = next((v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")), "")
+    if counted.isdecimal() and int(counted) > 0:
+        return int(counted)
+    return round(duration * rate) if duration else None
+
+
+def _has_captions(frame: av.VideoFrame) -> bool:
+    try:
+        items: Any = frame.side_data
+        return any(item.type is SideDataType.A53_CC for item in items)
+    except ValueError:  # side data of a kind that PyAV does not know
+        return False
+
+
+def _track(stream: Stream) -> Track:
+    metadata = dict(stream.metadata)
+    details = ""
+    context = stream.codec_context
+    if isinstance(stream, VideoStream) and context is not None:
+        details = f"{stream.width}x{stream.height}"
+    elif isinstance(context, AudioCodecContext):
+        details = f"{context.sample_rate} Hz, {context.layout.name}"
+    elif isinstance(stream, AttachmentStream):
+        details = ", ".join(filter(None, (metadata.get("filename"), stream.mimetype)))
+    return Track(
+        index=stream.index,
+        kind=stream.type,
+        codec=codec_name(stream),
+        language=metadata.get("language"),
+        title=metadata.get("title") or metadata.get("name"),
+        metadata=metadata,
+        disposition=tuple(
+            flag.name for flag in Disposition if stream.disposition & flag and flag.name
+        ),
+        details=details,
+    )
+
+
+def _chapters(container: InputContainer) -> list[Chapter]:
+    found = []
+    for chapter in container.chapters():
+        unit = chapter["time_base"] or Fraction(1, av.time_base)
+        metadata = dict(chapter["metadata"])
+        found.append(
+            Chapter(chapter["start"] * unit, chapter["end"] * unit, metadata.get("title"), metadata)
+        )
+    return found

@@ -1,0 +1,140 @@
+"""Presentation times of decoded frames, made complete and increasing, and the record of losses."""
+
+from fractions import Fraction
+
+from iart.video.frame import Loss
+
+_JUMP_SECONDS = 1
+"""Times that go back by more than this start a new count; less is mended frame by frame."""
+
+_REGULAR_FRAMES = 25
+"""After so many evenly spaced frames a hole of whole frames means that frames are missing."""
+
+_MAX_REASONS = 3
+"""A loss of more kinds names the first ones."""
+
+
+class LossLog:
+    """Losses by time; those that overlap or touch become one."""
+
+    def __init__(self) -> None:
+        self.losses: list[Loss] = []
+
+    def add(self, start: Fraction, end: Fraction, reason: str) -> None:
+        """Record a loss over [start, end) seconds."""
+        end = max(start, end)
+        apart: list[Loss] = []
+        for other in self.losses:
+            until = other.end_seconds
+            if until is None or until < start or end < other.start_seconds:
+                apart.append(other)
+                continue
+            reason = _both(other.reason, reason)
+            start, end = min(start, other.start_seconds), max(end, until)
+        apart.append(Loss(start, end, reason))
+        self.losses[:] = sorted(apart, key=lambda loss: loss.start_seconds)
+
+
+def _both(first: str, second: str) -> str:
+    reasons = list(dict.fromkeys([*first.split("; "), *second.split("; ")]))
+    return "; ".join(reasons[:_MAX_REASONS])
+
+
+class Clock:
+    """Gives every frame, in presentation order, a time later than that of the frame before.
+
+    Missing times follow from the duration of the frame before, or from the rate. Times that go
+    back, and holes between otherwise evenly spaced frames, are recorded in the log.
+    """
+
+    def __init__(
+        self,
+        time_base: Fraction,
+        rate: Fraction,
+        log: LossLog,
+        *,
+        start: int = 0,
+        regular: bool = True,
+    ) -> None:
+        """Times are in units of `time_base`.
+
+        Args:
+            time_base: in seconds.
+            rate: nominal frames per second.
+            log: takes what is found.
+            start: time of the first frame if it has none.
+            regular: False if the rate is known to vary; then holes mean nothing by themselves.
+        """
+        self._time_base, self._log = time_base, log
+        self._step = 1 / (rate * time_base)
+        self._shift = 0
+        self._last: int | None = None
+        self._next = Fraction(start)
+        self._regular = regular
+        self._seen = 0
+        self.damaged: str | None = None
+        """Why frames may be missing since the last one; cleared by every frame."""
+
+    @property
+    def now_seconds(self) -> Fraction:
+        """End of the last frame."""
+        return self._next * self._time_base
+
+    @property
+    def step_seconds(self) -> Fraction:
+        """Length of a frame at the nominal rate."""
+        return self._step * self._time_base
+
+    def place(self, time: int | None, duration: int | None) -> tuple[int, int]:
+        """The time and the duration (0 if unknown) of the next frame, given what the file says."""
+        if duration is not None and duration <= 1 < self._step / 4:
+            duration = None  # one tick is what demuxers write when they do not know
+        if time is None:
+            time = round(self._next)
+            if self._last is not None:
+                time = max(time, self._last + 1)
+            exact = max(self._next, Fraction(time))
+        else:
+            time += self._shift
+            if self._last is not None:
+                time = self._mend(time, self._last)
+                self._look_for_hole(time, self._last)
+            exact = Fraction(time)
+        self._last = time
+        self._next = exact + (duration or self._step)
+        self._seen += 1
+        self.damaged = None
+        return time, duration or 0
+
+    def _mend(self, time: int, last: int) -> int:
+        if time > last:
+            return time
+        back = (self._next - time) * self._time_base
+        if (last - time) * self._time_base > _JUMP_SECONDS:
+            mended = max(last + 1, round(self._next))
+            self._shift += mended - time
+            reason = f"times jump back by {float(back):.3f} s; counted on from here"
+        else:
+            mended = last + 1
+            reason = "times repeat or go back"
+        start = mended * self._time_base
+        self._log.add(start, start + self.step_seconds, reason)
+        return mended
+
+    def _look_for_hole(self, time: int, last: int) -> None:
+        hole = time - self._next
+        if abs(hole) <= max(1, self._step / 8):
+            return
+        frames = hole / self._step
+        whole = round(frames) >= 1 and abs(frames - round(frames)) <= Fraction(1, 8)
+        if self.damaged is not None and frames > Fraction(1, 2):
+            self._log.add(self.now_seconds, time * self._time_base, self.damaged)
+        elif self._regular and whole and self._seen >= _REGULAR_FRAMES:
+            count = round(frames)
+            self._log.add(
+                self.now_seconds,
+                time * self._time_base,
+                f"{count} {'frame is' if count == 1 else 'frames are'} missing",
+            )
+        else:
+            self._regular = False
