@@ -7,7 +7,7 @@ of hours cannot fail at its first or last packet for a reason that was known bef
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +22,8 @@ from av.video.stream import VideoStream
 from iart.errors import OutputError
 from iart.video.codecs import CODECS, Container, Encoding
 from iart.video.frame import Color
+
+_SPEAKERS = {codec.encoder for codec in CODECS.values()}
 
 
 @dataclass(frozen=True)
@@ -80,28 +82,36 @@ def add_video(output: OutputContainer, encoding: Encoding, shape: Shape) -> Vide
     return stream
 
 
-def muxer_options(encoding: Encoding, shape: Shape, rates: tuple[int, ...] = ()) -> dict[str, str]:
+def muxer_options(
+    encoding: Encoding, shape: Shape, videos: Iterable[int] = (), sounds: Iterable[int] = ()
+) -> dict[str, str]:
     """Options of the container: exact clocks, and the index at the front of mp4 and mov.
 
     Args:
         encoding: gives the container.
-        shape: gives the video's clock.
-        rates: sample rates of the sound, whose start is written in the same clock.
+        shape: gives the clock of the video.
+        videos: ticks per second of further videos, which get the same clock.
+        sounds: sample rates; where sound starts is written in the clock of the whole file.
     """
     if not encoding.container.is_mov:
         return {}
-    scale = shape.time_base.denominator
-    movie = scale
-    for rate in filter(None, rates):
-        common = math.lcm(movie, rate)
-        if common < 2**31:
-            movie = common
+    tracks = _common_clock(shape.time_base.denominator, videos)
     return {
         "movflags": "+faststart",
-        "video_track_timescale": str(scale),
+        "video_track_timescale": str(tracks),
         # edit lists (start offsets, durations) count in this clock; FFmpeg's default is 1 ms
-        "movie_timescale": str(movie),
+        "movie_timescale": str(_common_clock(tracks, sounds)),
     }
+
+
+def _common_clock(first: int, others: Iterable[int]) -> int:
+    """Ticks per second that hold times of all exactly, as far as 32 bits go."""
+    clock = first
+    for other in filter(None, others):
+        common = math.lcm(clock, other)
+        if common < 2**31:
+            clock = common
+    return clock
 
 
 def dry_mux(encoding: Encoding, shape: Shape) -> None:
@@ -205,12 +215,19 @@ def explained(what: str) -> Iterator[None]:
         with av.logging.Capture() as logs:
             yield
     except (av.error.FFmpegError, ValueError) as error:
-        words = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
-        reason = words[-1].rstrip(".") if words else _reason(error)
+        reason = _told(logs) or _reason(error)
         raise OutputError(f"{what}: {reason}") from error
     finally:
         av.logging.set_skip_repeated(skip)
         av.logging.set_level(level)
+
+
+def _told(logs: list[tuple[int, str, str]]) -> str:
+    """The first complaint of an encoder, else the last of anything (decoders complain early)."""
+    errors = [(name, text.strip()) for level, name, text in logs if level <= av.logging.ERROR]
+    encoders = [text for name, text in errors if name in _SPEAKERS]
+    words = encoders[:1] or [text for _, text in errors[-1:]]
+    return words[0].rstrip(".") if words else ""
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -113,7 +112,7 @@ class ImageWriter:
             self._is_open = False
             self._pending.discard()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ImageWriter":
         return self
 
     def __exit__(

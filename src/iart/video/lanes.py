@@ -33,7 +33,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """For text whose decoder states no style."""
 
 _SLACK = Fraction(1, 25)
-"""Seconds by which times of decoded sound may stray (those of DVDs do) before they count as a gap."""
+"""Seconds by which times of decoded sound may stray, as those of DVDs do, and be no gap."""
 
 # decoders that state no frame size, though the format fixes it
 _FRAME_SAMPLES = {"ac3": 1536, "mp1": 384}

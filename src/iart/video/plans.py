@@ -27,6 +27,7 @@ class Plan:
         metadata: for the output's stream.
         disposition: flags (default, forced …).
         sample_rate: of sound, else 0.
+        ticks: units per second in which the times of a further video count, else 0.
         start_seconds: of sound, if the source states it.
         attached: payload, for `target` "attach".
     """
@@ -38,6 +39,7 @@ class Plan:
     metadata: dict[str, str] = field(default_factory=dict)
     disposition: Disposition = _NO_DISPOSITION
     sample_rate: int = 0
+    ticks: int = 0
     start_seconds: Fraction | None = None
     attached: bytes = b""
 

@@ -171,6 +171,7 @@ def _plan(stream: Stream, container: Container, target: str) -> Plan:
         stream_metadata(stream.metadata, container),
         stream.disposition,
         stream.rate if isinstance(stream, AudioStream) else 0,
+        (stream.time_base or 0).denominator if kind_of(stream) == "video" else 0,
         None if start is None or stream.time_base is None else start * stream.time_base,
     )
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import av.error
 from av.container import InputContainer
@@ -107,8 +106,13 @@ class VideoWriter:
             if like.container != "images":
                 assembly, more = _with_tracks(assembly, like, drop)
                 notes += more
-            rates = tuple(plan.sample_rate for plan in assembly.tracks.carried)
-            options = muxer_options(encoding, self._shape, rates)
+            carried = assembly.tracks.carried
+            options = muxer_options(
+                encoding,
+                self._shape,
+                [plan.ticks for plan in carried],
+                [plan.sample_rate for plan in carried],
+            )
             self._assembly, lost = rehearse(replace(assembly, options=options))
             self.notes = (*notes, *lost, *_caption_note(like))
             # FFmpeg's own writing of the file starts here
@@ -188,7 +192,7 @@ class VideoWriter:
         except (av.error.FFmpegError, OSError, ValueError):
             return  # the file is gone; there is nothing to complete
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(
