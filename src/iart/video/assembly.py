@@ -18,12 +18,15 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from iart.errors import OutputError
 from iart.video.codecs import Encoding
 from iart.video.copier import TrackCopier
 from iart.video.dry_mux import Shape, add_video, blank_packets, explained
 from iart.video.lanes import Lane, copy_packet, open_lane
 from iart.video.plans import Plan, TrackPlans, kind_of
-from iart.video.tracks import open_source
+from iart.video.tracks import open_source, refusal
+
+_MOST_DELAYS = 5
 
 _SHOWN = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics")
 
@@ -165,15 +168,15 @@ def _play(assembly: Assembly) -> _Found:
 
 
 def _lost_metadata(assembly: Assembly, found: _Found) -> list[str]:
-    there = {key.lower(): value for key, value in found.metadata.items()}
-    return [
-        key
-        for key, value in assembly.metadata.items()
-        if value
-        and there.get(key.lower()) != value
-        # a date comes back in another spelling
-        and not (key.lower() == "creation_time" and "creation_time" in there)
-    ]
+    # Matroska shouts, and has no spaces
+    there = {key.lower().replace(" ", "_"): value for key, value in found.metadata.items()}
+    lost = []
+    for key, value in assembly.metadata.items():
+        name = key.lower().replace(" ", "_")
+        respelled = name == "creation_time" and name in there
+        if value and there.get(name) != value and not respelled:
+            lost.append(key)
+    return lost
 
 
 def _losses(assembly: Assembly, found: _Found) -> Iterator[str]:
@@ -186,10 +189,15 @@ def _losses(assembly: Assembly, found: _Found) -> Iterator[str]:
     tracks = [stream for stream in found.streams if stream[0] != "data"][1:]
     attached = [stream for stream in tracks if stream[0] == "attachment"]
     others = [stream for stream in tracks if stream[0] != "attachment"]
+    missing = []
     for plan in assembly.tracks.carried:
         queue = attached if plan.kind == "attachment" else others
         if queue:
             yield from _track_losses(plan, queue.pop(0), name)
+        else:
+            missing.append(plan)
+    if missing:
+        raise OutputError(refusal(missing, assembly.encoding.container))
 
 
 def _track_losses(
@@ -236,7 +244,8 @@ def _delays(assembly: Assembly) -> dict[int, Fraction]:
                 continue
             if _start_alone(assembly, plan, streams[plan.index], packets) >= 0:
                 delays[plan.index] = -start
-    return delays
+    # the header has room for a few; with more, everything starts later by the longest
+    return delays if len(delays) <= _MOST_DELAYS else {}
 
 
 def _start_alone(assembly: Assembly, plan: Plan, stream: Stream, packets: list[Packet]) -> Fraction:

@@ -71,7 +71,7 @@ def plan_tracks(
         else:
             refused.append(_plan(stream, container, "copy"))
     if refused:
-        raise OutputError(_refusal(refused, container))
+        raise OutputError(refusal(refused, container))
     return TrackPlans(
         tuple(carried),
         tuple(notes),
@@ -199,6 +199,8 @@ def fits(plan: Plan, stream: Stream, container: Container, packets: list[Packet]
         container: of the output.
         packets: first ones of the stream; may be empty.
     """
+    if plan.target == "attach":
+        return bool(plan.attached)  # in the header only; the rehearsal of the whole shows it
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format=container.muxer) as output:
@@ -207,14 +209,16 @@ def fits(plan: Plan, stream: Stream, container: Container, packets: list[Packet]
             for packet in packets:
                 output.mux(lane.convert(copy_packet(packet)))
             output.mux(lane.flush())
+        if not packets:
+            return True  # nothing to read back; the rehearsal of the whole shows the header
         buffer.seek(0)
         with av.open(buffer, "r") as back:
-            return _came_back(plan, back, written=bool(packets))
+            return _came_back(plan, back)
     except (av.error.FFmpegError, ValueError, NotImplementedError):
         return False
 
 
-def _came_back(plan: Plan, back: InputContainer, *, written: bool) -> bool:
+def _came_back(plan: Plan, back: InputContainer) -> bool:
     kinds = [kind_of(stream) for stream in back.streams]
     if plan.kind not in kinds:
         return False
@@ -222,10 +226,9 @@ def _came_back(plan: Plan, back: InputContainer, *, written: bool) -> bool:
     expected = plan.codec if plan.target == "copy" else plan.target
     found = codec_of(stream)
     mpeg = {"mp1", "mp2", "mp3"}  # one number stands for all of them in MP4
-    if plan.target != "attach" and found != expected and not {found, expected} <= mpeg:
+    if found != expected and not {found, expected} <= mpeg:
         return False
-    arrived = plan.kind in ("attachment", "subtitle") or any(p.size for p in back.demux(stream))
-    return arrived or not written
+    return plan.kind in ("attachment", "subtitle") or any(p.size for p in back.demux(stream))
 
 
 def _video_metadata(video: Stream, streams: list[Stream], container: Container) -> dict[str, str]:
@@ -249,7 +252,8 @@ def _note(plan: Plan) -> list[str]:
     return [f"{plan.kind} {plan.index}: {plan.codec} → {plan.target}, without loss"]
 
 
-def _refusal(refused: list[Plan], container: Container) -> str:
+def refusal(refused: list[Plan], container: Container) -> str:
+    """What cannot be carried, and what to pass to leave it out."""
     names = ", ".join(plan.name for plan in refused)
     flags = " ".join(f"--drop {plan.index}" for plan in refused)
     kinds = dict.fromkeys(plan.kind for plan in refused)

@@ -320,8 +320,10 @@ def _with_tracks(
         shift = _shift(source, tracks, like)
         metadata = container_metadata(source.metadata)
         chapters = tuple(_shifted(chapter, shift) for chapter in source.chapters())
-    with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
-        light = read_mastering(source, like.stream_index).encoder_options(encoding.encoder)
+    light: dict[str, str] = {}
+    if like.bit_depth > 8:
+        with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
+            light = read_mastering(source, like.stream_index).encoder_options(encoding.encoder)
     notes = list(tracks.notes)
     if shift:
         notes.append(
