@@ -1,0 +1,299 @@
+"""Series of images as a video: folders, globs and lists, in natural order."""
+
+import glob
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from PIL import Image
+
+from iart.errors import InputError
+from iart.video.color import to_rgb
+from iart.video.frame import Frame, Loss, VideoInfo
+from iart.video.orientation import Orientation, orientation_of
+from iart.video.probe import cannot_read, codec_name, color_tags
+from iart.video.reader import VideoReader
+from iart.video.scenes import CutDetector
+from iart.video.tags import SRGB, resolve_color
+
+IMAGE_ENDINGS = frozenset(
+    f".{name}"
+    for names in (
+        ("png", "jpg", "jpeg", "jpe", "tif", "tiff", "bmp", "dib", "webp", "avif", "jxl", "qoi"),
+        ("jp2", "j2k", "j2c", "dpx", "exr", "hdr", "tga", "sgi", "ras", "sun", "pcx"),
+        ("ppm", "pgm", "pbm", "pnm", "pam", "xbm", "xpm", "xwd"),
+    )
+    for name in names
+)
+"""Files with other endings in a folder are not taken for images."""
+
+_EXIF_ORIENTATION = 0x0112
+_ORIENTATIONS = {
+    2: Orientation(mirror_x=True),
+    3: Orientation(mirror_x=True, mirror_y=True, rotation=180),
+    4: Orientation(mirror_y=True),
+    5: Orientation(True),
+    6: Orientation(True, mirror_x=True, rotation=90),
+    7: Orientation(True, mirror_x=True, mirror_y=True),
+    8: Orientation(True, mirror_y=True, rotation=270),
+}
+_SIZE_OF_BT601 = (1, 576)  # images without a description use BT.601, whatever their size
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sorts numbers inside names by value: "frame2" before "frame10"."""
+    parts = re.split(r"(\d+)", str(path).casefold())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+
+
+def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The images of a folder, a glob or a list, in natural order.
+
+    Raises:
+        InputError: there is no such folder, or there are no images.
+    """
+    if isinstance(source, str | Path):
+        folder = Path(source)
+        if folder.is_dir():
+            files = [entry for entry in folder.iterdir() if entry.is_file()]
+            where = f"folder '{folder.name or folder}'"
+        else:
+            anchor = folder.anchor
+            files = list(Path(anchor).glob(str(folder.relative_to(anchor))))
+            where = f"'{source}'"
+        images = [f for f in files if _is_image(f) and not f.name.startswith(".")]
+        if not images:
+            others = sorted({f.suffix.lower() or "no ending" for f in files})
+            found = f"files of kind {', '.join(others[:5])}" if others else "nothing"
+            raise InputError(
+                f"cannot read {where}: no images (found: {found}). Pass images such as PNG or JPEG"
+            )
+    else:
+        images = [Path(entry) for entry in source]
+        if not images:
+            raise InputError("cannot read a list of images: it is empty")
+        for image in images:
+            if not image.is_file():
+                raise cannot_read(image, "no such file. Check the path")
+    return sorted(images, key=lambda path: (natural_key(path), str(path)))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS
+
+
+class ImageReader:
+    """Iterates over images as frames at a constant rate; like `VideoReader` otherwise.
+
+    Images of 16 bits keep them; grey ones become RGB; an alpha channel is left out; orientation
+    (EXIF) is applied. An image that cannot be decoded is recorded as a loss, and its time is left
+    free.
+
+    Attributes:
+        info: of the first image; `path` is the folder.
+        losses: met by the current or last iteration.
+    """
+
+    info: VideoInfo
+    losses: list[Loss]
+
+    def __init__(
+        self,
+        source: str | Path | Sequence[str | Path],
+        *,
+        rate: Fraction = Fraction(25),
+        scenes: bool = True,
+    ) -> None:
+        """Find the images and compare their sizes.
+
+        Args:
+            source: a folder, a glob ("frames/*.png"), or a list of files; shown in natural order.
+            rate: frames per second.
+            scenes: mark the first frame of each new scene by `cut`.
+
+        Raises:
+            InputError: there are no images, none can be decoded, or their sizes differ.
+        """
+        self._paths = find_images(source)
+        self._rate, self._scenes = Fraction(rate), scenes
+        self.losses = []
+        self._size = _common_size(self._paths)
+        self.info = self._read_info()
+
+    def __enter__(self) -> "ImageReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held open between images."""
+
+    def close(self) -> None:
+        """Nothing is held open between images."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.losses = []
+        detector = CutDetector() if self._scenes else None
+        for index, path in enumerate(self._paths):
+            try:
+                decoded, codec = _decode(path)
+                orientation = _orientation(path, decoded)
+                size = orientation.size(decoded.width, decoded.height)
+                color = resolve_color(
+                    color_tags(decoded), decoded.format.name, _SIZE_OF_BT601, self._rate
+                )
+                image = to_rgb(
+                    decoded, color, siting="centre" if codec in ("mjpeg", "webp") else "left"
+                )
+            except (FFmpegError, InputError, OSError) as error:
+                self._lose(index, path, error)
+                continue
+            if size != self._size:
+                raise _sizes_differ(self._paths[0], self._size, path, size)
+            # images of one series may differ in format, which is no cut
+            cut = detector is not None and detector.is_cut(decoded.reformat(format="gray"))
+            yield Frame(orientation.upright(image), index, 1 / self._rate, 1, cut)
+
+    def _lose(self, index: int, path: Path, error: Exception) -> None:
+        reason = f"'{path.name}' cannot be decoded: {getattr(error, 'strerror', None) or error}"
+        self.losses.append(Loss(index / self._rate, (index + 1) / self._rate, reason))
+
+    def _read_info(self) -> VideoInfo:
+        reason: Exception | None = None
+        for path in self._paths:
+            try:
+                decoded, codec = _decode(path)
+            except (FFmpegError, InputError, OSError) as error:
+                reason = reason or error
+                continue
+            width, height = self._size
+            return VideoInfo(
+                path=self._paths[0].parent,
+                container="images",
+                codec=codec,
+                width=width,
+                height=height,
+                rate=self._rate,
+                time_base=1 / self._rate,
+                frame_count=len(self._paths),
+                duration_seconds=len(self._paths) / self._rate,
+                start_seconds=Fraction(0),
+                pixel_format=decoded.format.name,
+                bit_depth=max(component.bits for component in decoded.format.components),
+                color=SRGB,
+                rotation=_orientation(path, decoded).rotation,
+                variable_rate=False,
+            )
+        text = getattr(reason, "strerror", None) or reason
+        raise cannot_read(self._paths[0], f"no image can be decoded ({text})")
+
+
+def _decode(path: Path) -> tuple[av.VideoFrame, str]:
+    """The picture in a file and the name of its codec."""
+    try:
+        # from memory: FFmpeg would take a % in a file's name for a pattern
+        return _first_picture(io.BytesIO(path.read_bytes()), None, {})
+    except FFmpegError:
+        return _first_picture(str(path), "image2", {"pattern_type": "none"})
+
+
+def _first_picture(
+    source: io.BytesIO | str, form: str | None, options: dict[str, str]
+) -> tuple[av.VideoFrame, str]:
+    opened: InputContainer = av.open(source, mode="r", format=form, options=options)
+    with opened as container:
+        for stream in container.streams.video[:1]:
+            for frame in container.decode(stream):
+                return frame, codec_name(stream)
+    raise InputError("it holds no picture")
+
+
+def _orientation(path: Path, decoded: av.VideoFrame) -> Orientation:
+    header = _header(path)
+    return header[1] if header is not None else orientation_of(decoded)
+
+
+def _header(path: Path) -> tuple[tuple[int, int], Orientation] | None:
+    """Size as stored, and orientation, without decoding; None if Pillow cannot tell."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images and of odd metadata
+            with Image.open(path) as image:
+                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+                return image.size, _ORIENTATIONS.get(orientation, Orientation())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _common_size(paths: list[Path]) -> tuple[int, int]:
+    """(width, height) as shown of all images; those that cannot be read are left to iteration."""
+    first: tuple[Path, tuple[int, int]] | None = None
+    for path in paths:
+        size = _shown_size(path)
+        if size is None:
+            continue
+        if first is None:
+            first = (path, size)
+        elif size != first[1]:
+            raise _sizes_differ(*first, path, size)
+    if first is None:
+        raise cannot_read(paths[0], "no image can be decoded. Pass images such as PNG or JPEG")
+    return first[1]
+
+
+def _shown_size(path: Path) -> tuple[int, int] | None:
+    header = _header(path)
+    if header is not None:
+        (width, height), orientation = header
+        return orientation.size(width, height)
+    try:
+        decoded, _ = _decode(path)
+    except (FFmpegError, InputError, OSError):
+        return None
+    return orientation_of(decoded).size(decoded.width, decoded.height)
+
+
+def _sizes_differ(
+    first: Path, first_size: tuple[int, int], other: Path, other_size: tuple[int, int]
+) -> InputError:
+    sizes = "'{}' is {}x{}, '{}' is {}x{}".format(first.name, *first_size, other.name, *other_size)
+    return InputError(
+        f"cannot read '{first.parent.name}': images of different sizes ({sizes})."
+        " Pass images of one size"
+    )
+
+
+def open_video(
+    source: str | Path | Sequence[str | Path],
+    *,
+    rate: Fraction = Fraction(25),
+    scenes: bool = True,
+) -> VideoReader | ImageReader:
+    """A reader for a video file, a folder, a glob or a list of images.
+
+    Args:
+        source: what exists under its name is taken as it is; otherwise * ? [ make it a glob.
+        rate: frames per second, for images; a video brings its own.
+        scenes: mark the first frame of each new scene by `cut`.
+
+    Raises:
+        InputError: see `VideoReader` and `ImageReader`.
+    """
+    if not isinstance(source, str | Path):
+        return ImageReader(source, rate=rate, scenes=scenes)
+    path = Path(source)
+    if path.is_file() and _is_image(path):
+        return ImageReader([path], rate=rate, scenes=scenes)
+    if path.is_dir() or (not path.exists() and glob.has_magic(str(source))):
+        return ImageReader(source, rate=rate, scenes=scenes)
+    return VideoReader(path, scenes=scenes)
