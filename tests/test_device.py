@@ -1,8 +1,20 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from iart.device import autocast, available_devices, pick_device, pick_precision
+from iart.device import (
+    autocast,
+    available_devices,
+    estimate_memory,
+    free_memory,
+    pick_device,
+    pick_precision,
+)
 from iart.errors import DeviceError
+from iart.model import IARTConfig
 
 CPU = torch.device("cpu")
 
@@ -60,3 +72,81 @@ def test_autocast_changes_the_type_of_products_only_when_asked():
         assert (x @ x).dtype == torch.float32
     with autocast(CPU, torch.bfloat16):
         assert (x @ x).dtype == torch.bfloat16
+
+
+# ---- memory
+
+LIGHT = IARTConfig(
+    channels=32,
+    mid_channels=32,
+    head_channels=16,
+    flow_channels=(12, 16, 12, 8),
+    flow_levels=5,
+    depths=(2,),
+    heads=(2,),
+    window=(3, 4, 4),
+    branches=2,
+)
+MEASURE = """
+import sys, torch
+from pathlib import Path
+from iart.model import IART, IARTConfig
+def kilobytes(key):
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
+    return int(line.split()[1])
+model = IART(eval(sys.argv[1])).eval()
+with torch.inference_mode():
+    model(torch.zeros(1, 2, 3, 8, 8))  # what libraries take once
+    before = kilobytes("VmRSS")
+    model(torch.rand(1, *(int(x) for x in sys.argv[2:])))
+print(1024 * (kilobytes("VmHWM") - before))
+"""
+
+
+def measured_memory(config: IARTConfig, frames: int, height: int, width: int) -> int:
+    """In a process of its own: peaks never fall."""
+    shape = (str(x) for x in (frames, 3, height, width))
+    command = [sys.executable, "-c", MEASURE, repr(config), *shape]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "size",
+    [
+        (8, 120, 160),
+        pytest.param((5, 240, 320), marks=pytest.mark.slow),
+        pytest.param((16, 180, 320), marks=pytest.mark.slow),
+        pytest.param((8, 480, 640), marks=pytest.mark.slow),
+    ],
+)
+def test_the_memory_formula_meets_the_measured_peak(size: tuple[int, int, int]):
+    assert estimate_memory(LIGHT, *size) == pytest.approx(measured_memory(LIGHT, *size), rel=0.25)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_the_memory_formula_holds_for_the_full_network():
+    size = 3, 96, 128
+    full = IARTConfig()
+    assert estimate_memory(full, *size) == pytest.approx(measured_memory(full, *size), rel=0.25)
+
+
+def test_memory_grows_with_everything_and_shrinks_with_precision():
+    small = estimate_memory(LIGHT, 5, 100, 100)
+    assert small < estimate_memory(LIGHT, 6, 100, 100)
+    assert small < estimate_memory(LIGHT, 5, 120, 100)
+    assert small < estimate_memory(LIGHT, 5, 100, 120)
+    assert small < estimate_memory(IARTConfig(), 5, 100, 100)
+    assert estimate_memory(IARTConfig(), 5, 100, 100, "bfloat16") < estimate_memory(
+        IARTConfig(), 5, 100, 100
+    )
+    assert 0 < estimate_memory(LIGHT, 1, 1, 1) < 10_000_000
+
+
+def test_free_memory():
+    free = free_memory(CPU)
+    assert free is None or free > 10_000_000
