@@ -245,6 +245,16 @@ def test_a_second_video_is_copied_as_it_is(tmp_path):
     assert len(contents(tmp_path / "one.mp4").streams) == 1
 
 
+@pytest.mark.parametrize("wanted", ["out.mkv", "out.mp4"])
+def test_sound_of_broadcasts_loses_only_its_transport_header(tmp_path, wanted):
+    source = make_source(tmp_path / "in.ts", codec="mpeg2video")
+    enlarge(source, tmp_path / wanted)
+    before, after = (contents(path).of("audio")[0] for path in (source, tmp_path / wanted))
+    adts = 7  # bytes; other containers say the same once, in their header
+    assert after.payloads == [payload[adts:] for payload in before.payloads]
+    assert samples_of(tmp_path / wanted).any()
+
+
 # Times of tracks against each other
 
 

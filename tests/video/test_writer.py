@@ -20,6 +20,7 @@ from iart.errors import OptionsError, OutputError
 from iart.video.color import from_rgb
 from iart.video.frame import Color, Frame
 from iart.video.image_writer import ImageWriter
+from iart.video.matroska import display_size
 from iart.video.pending import output_error
 from iart.video.writer import VideoWriter, open_writer
 from tests.video.clips import VARIABLE_PTS, make_clip, make_plain, make_variable_rate
@@ -169,11 +170,25 @@ def test_colour_is_written(tmp_path, name, color):
      ("a.webm", "svt-av1"), ("a.mov", "prores"), ("a.mkv", "prores"), ("a.mp4", "x265")],
 )  # fmt: skip
 def test_shape_of_pixels_is_written(tmp_path, aspect, name, codec):
-    info = images(tmp_path, sample_aspect=aspect, width=720, height=96)
+    info = images(tmp_path, sample_aspect=aspect)
     path = write(tmp_path / name, info, [0, 1], codec=codec)
     with av.open(str(path)) as container:
         assert container.streams.video[0].sample_aspect_ratio == aspect
         assert len(list(container.decode(video=0))) == 2
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "aspect", "shown"),
+    [
+        (2880, 1920, Fraction(8, 9), (2560, 1920)),
+        (2880, 2304, Fraction(16, 15), (3072, 2304)),
+        (64, 48, Fraction(8, 9), (64, 54)),
+        (2880, 2304, Fraction(59, 54), (3245, 2376)),
+        (7680, 4320, Fraction(9973, 9967), (7685, 4320)),
+    ],
+)
+def test_display_sizes_are_exact_and_plausible(width, height, aspect, shown):
+    assert display_size(width, height, aspect) == shown
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov"])

@@ -5,7 +5,7 @@ back. What does not come back is worked around or told to the user before the re
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,11 +22,14 @@ from iart.errors import OutputError
 from iart.video.codecs import Encoding
 from iart.video.copier import TrackCopier
 from iart.video.dry_mux import Shape, add_video, blank_packets, explained
+from iart.video.frame import VideoInfo
+from iart.video.hdr import read_mastering
 from iart.video.lanes import Lane, copy_packet, open_lane
-from iart.video.plans import Plan, TrackPlans, kind_of
-from iart.video.tracks import open_source, refusal
+from iart.video.plans import Plan, TrackPlans, container_metadata, kind_of
+from iart.video.tracks import open_source, plan_tracks, refusal
 
 _MOST_DELAYS = 5
+_CLOCK_JUMPS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: times count from anywhere (MPEG-TS, DVD)
 
 _SHOWN = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics")
 
@@ -62,6 +65,62 @@ class Assembly:
     def is_matroska(self) -> bool:
         """Whether `iart.video.matroska` applies."""
         return self.encoding.container.muxer in ("matroska", "webm")
+
+
+def with_tracks(
+    assembly: Assembly, like: VideoInfo, drop: Collection[str]
+) -> tuple[Assembly, list[str]]:
+    """The assembly with everything that the source has besides its pictures, and notes.
+
+    Raises:
+        OutputError: tracks that the container cannot hold; names all of them.
+        OptionsError: `drop` names something that is not there.
+    """
+    encoding = assembly.encoding
+    with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
+        tracks = plan_tracks(source, like.stream_index, encoding.container, drop)
+        shift = _shift(source, tracks, like)
+        metadata = container_metadata(source.metadata)
+        chapters = tuple(_shifted(chapter, shift) for chapter in source.chapters())
+    light: dict[str, str] = {}
+    if like.bit_depth > 8:
+        with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
+            light = read_mastering(source, like.stream_index).encoder_options(encoding.encoder)
+    notes = list(tracks.notes)
+    if shift:
+        notes.append(
+            f"times: the source counts from {float(-shift):.3f} s, the output from 0; all tracks"
+            " move alike"
+        )
+    changed = replace(
+        assembly,
+        encoding=replace(encoding, options=encoding.options | light),
+        source=like.path,
+        tracks=tracks,
+        metadata=metadata,
+        chapters=chapters,
+        shift=shift,
+    )
+    return changed, notes
+
+
+def _shift(source: InputContainer, tracks: TrackPlans, like: VideoInfo) -> Fraction:
+    """Seconds to add to all times: 0, unless the source's clock starts anywhere."""
+    if not source.format.flags & _CLOCK_JUMPS:
+        return Fraction(0)
+    starts = [plan.start_seconds for plan in tracks.carried if plan.kind == "audio"]
+    first = min([like.start_seconds, *(start for start in starts if start is not None)])
+    # whole ticks of the video's clock, so that its times stay exact
+    return -(first // like.time_base) * like.time_base
+
+
+def _shifted(chapter, shift: Fraction):
+    ticks = round(shift / chapter["time_base"])
+    return {
+        **chapter,
+        "start": max(0, chapter["start"] + ticks),
+        "end": max(0, chapter["end"] + ticks),
+    }
 
 
 def assemble(

@@ -74,6 +74,15 @@ def amend(
     return True
 
 
+def display_size(width: int, height: int, sample_aspect: Fraction) -> tuple[int, int]:
+    """A size of square pixels near the height given, with exactly the shape of the picture."""
+    shape = Fraction(width, height) * sample_aspect
+    times = max(1, round(height / shape.denominator))
+    if shape.numerator * times > 0xFFFF:
+        return max(1, round(width * sample_aspect)), height
+    return shape.numerator * times, shape.denominator * times
+
+
 def _amended_tracks(
     payload: bytes, display_size: tuple[int, int] | None, delays: dict[int, Fraction]
 ) -> bytes:

@@ -163,13 +163,16 @@ def _lossless_target(stream: AudioStream, container: Container) -> str | None:
 
 def _plan(stream: Stream, container: Container, target: str) -> Plan:
     start = stream.start_time
+    disposition = stream.disposition
+    if kind_of(stream) == "video":
+        disposition &= ~Disposition.default  # players are to choose the enlarged one
     return Plan(
         stream.index,
         kind_of(stream),
         codec_of(stream),
         target,
         stream_metadata(stream.metadata, container),
-        stream.disposition,
+        disposition,
         stream.rate if isinstance(stream, AudioStream) else 0,
         (stream.time_base or 0).denominator if kind_of(stream) == "video" else 0,
         None if start is None or stream.time_base is None else start * stream.time_base,

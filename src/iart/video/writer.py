@@ -8,28 +8,21 @@ file gets its final name in `close`, and only then.
 
 from collections.abc import Collection
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av.error
-from av.container import InputContainer
 from av.packet import Packet
 
 from iart.errors import OptionsError, OutputError
-from iart.video.assembly import Assembly, assemble, rehearse
+from iart.video.assembly import Assembly, assemble, rehearse, with_tracks
 from iart.video.codecs import CONTAINERS, Container, choose_encoding
 from iart.video.color import color_for, from_rgb
-from iart.video.dry_mux import DecodeTimes, Shape, dry_mux, explained, muxer_options
+from iart.video.dry_mux import DecodeTimes, Shape, dry_mux, muxer_options
 from iart.video.frame import Frame, Loss, VideoInfo
-from iart.video.hdr import read_mastering
 from iart.video.image_writer import ImageWriter
-from iart.video.matroska import amend
+from iart.video.matroska import amend, display_size
 from iart.video.pending import PendingOutput, output_error
-from iart.video.plans import TrackPlans, container_metadata
-from iart.video.tracks import open_source, plan_tracks
-
-_CLOCK_JUMPS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: times count from anywhere (MPEG-TS, DVD)
 
 
 class VideoWriter:
@@ -104,7 +97,7 @@ class VideoWriter:
             assembly = Assembly(encoding, self._shape)
             notes = list(encoding.notes)
             if like.container != "images":
-                assembly, more = _with_tracks(assembly, like, drop)
+                assembly, more = with_tracks(assembly, like, drop)
                 notes += more
             carried = assembly.tracks.carried
             options = muxer_options(
@@ -221,10 +214,10 @@ class VideoWriter:
         """Tell Matroska what its muxer could not be told."""
         if not self._assembly.is_matroska:
             return
-        aspect = self._shape.sample_aspect
+        shape = self._shape
         size = None
-        if aspect != 1:
-            size = (max(1, round(self._shape.width * aspect)), self._shape.height)
+        if shape.sample_aspect != 1:
+            size = display_size(shape.width, shape.height, shape.sample_aspect)
         order = [plan.index for plan in self._assembly.tracks.carried]
         # Matroska counts tracks from 1, the video is the first
         delays = {order.index(i) + 2: delay for i, delay in self._assembly.delays.items()}
@@ -308,57 +301,6 @@ def container_for(path: Path) -> Container:
             " or a folder for PNG images"
         )
     return container
-
-
-def _with_tracks(
-    assembly: Assembly, like: VideoInfo, drop: Collection[str]
-) -> tuple[Assembly, list[str]]:
-    """The assembly with everything that the source has besides its pictures, and notes."""
-    encoding = assembly.encoding
-    with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
-        tracks = plan_tracks(source, like.stream_index, encoding.container, drop)
-        shift = _shift(source, tracks, like)
-        metadata = container_metadata(source.metadata)
-        chapters = tuple(_shifted(chapter, shift) for chapter in source.chapters())
-    light: dict[str, str] = {}
-    if like.bit_depth > 8:
-        with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
-            light = read_mastering(source, like.stream_index).encoder_options(encoding.encoder)
-    notes = list(tracks.notes)
-    if shift:
-        notes.append(
-            f"times: the source counts from {float(-shift):.3f} s, the output from 0; all tracks"
-            " move alike"
-        )
-    changed = replace(
-        assembly,
-        encoding=replace(encoding, options=encoding.options | light),
-        source=like.path,
-        tracks=tracks,
-        metadata=metadata,
-        chapters=chapters,
-        shift=shift,
-    )
-    return changed, notes
-
-
-def _shift(source: InputContainer, tracks: TrackPlans, like: VideoInfo) -> Fraction:
-    """Seconds to add to all times: 0, unless the source's clock starts anywhere."""
-    if not source.format.flags & _CLOCK_JUMPS:
-        return Fraction(0)
-    starts = [plan.start_seconds for plan in tracks.carried if plan.kind == "audio"]
-    first = min([like.start_seconds, *(start for start in starts if start is not None)])
-    # whole ticks of the video's clock, so that its times stay exact
-    return -(first // like.time_base) * like.time_base
-
-
-def _shifted(chapter, shift: Fraction):
-    ticks = round(shift / chapter["time_base"])
-    return {
-        **chapter,
-        "start": max(0, chapter["start"] + ticks),
-        "end": max(0, chapter["end"] + ticks),
-    }
 
 
 def _caption_note(like: VideoInfo) -> list[str]:
