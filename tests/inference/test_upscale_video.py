@@ -1,0 +1,152 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from iart.errors import DamagedInputError, InputError, OutputError
+from iart.inference.report import Progress, clock
+from iart.inference.upscale import upscale, upscale_video
+from iart.model.bicubic import Bicubic
+from iart.video.frame import Frame
+from iart.video.images import ImageReader, open_video
+from iart.video.reader import VideoReader
+from tests.video.clips import make_clip, pictures, truncate
+
+
+class Failing(nn.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, frames: Tensor) -> Tensor:
+        raise self.error
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with open_video(path) as reader:
+        return list(reader)
+
+
+def test_a_video_with_sound(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=23, audio=["eng"], rate=Fraction(30000, 1001))
+    target, seen = tmp_path / "out.mkv", []
+    result = upscale_video(
+        source, target, Bicubic(), window=6, overlap=1, crf=4, preset="ultrafast",
+        progress=seen.append,
+    )  # fmt: skip
+    small, large = frames_of(source), frames_of(target)
+    assert result.frames == len(small) == len(large) == 23
+    assert [f.time for f in large] == [f.time for f in small]
+    expected = upscale(torch.stack([f.data for f in small]), Bicubic())
+    assert (torch.stack([f.data for f in large]) - expected).abs().mean() < 0.02
+    with VideoReader(target) as reader:
+        assert [track.kind for track in reader.info.tracks] == ["video", "audio"]
+        assert reader.info.rate == Fraction(30000, 1001)
+
+    assert result.output == target
+    assert [p.frames_done for p in seen] == list(range(1, 24))
+    assert all(isinstance(p, Progress) and p.frame_count == 23 for p in seen)
+    assert [p.elapsed_seconds for p in seen] == sorted(p.elapsed_seconds for p in seen)
+    assert result.seconds >= seen[-1].elapsed_seconds
+
+
+def test_images_to_images(tmp_path: Path):
+    clip = make_clip(tmp_path / "in.mkv", frames=3)
+    upscale_video(clip, tmp_path / "one", Bicubic())
+    result = upscale_video(tmp_path / "one", tmp_path / "two", Bicubic(), rate=Fraction(10))
+    assert result.frames == 3
+    assert ImageReader(tmp_path / "two").info.width == 16 * 64
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_nothing_is_left_when_the_network_stops(tmp_path: Path, error: BaseException):
+    source = make_clip(tmp_path / "in.mkv", frames=5)
+    with pytest.raises(type(error)):
+        upscale_video(source, tmp_path / "out.mkv", Failing(error))
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_nothing_is_left_when_reading_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(self: VideoReader) -> Iterator[Frame]:
+        raise InputError("cannot read the file any more")
+
+    source = make_clip(tmp_path / "in.mkv", frames=5)
+    monkeypatch.setattr(VideoReader, "__iter__", broken)
+    with pytest.raises(InputError, match="any more") as caught:
+        upscale_video(source, tmp_path / "out.mkv", Bicubic())
+    assert caught.value.__context__ is None
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_no_frames_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = make_clip(tmp_path / "in.mkv", frames=5)
+    monkeypatch.setattr(VideoReader, "__iter__", lambda self: iter([]))
+    with pytest.raises(InputError, match=r"in\.mkv': it holds no frame"):
+        upscale_video(source, tmp_path / "out.mkv", Bicubic())
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_output_that_exists_stops_before_the_network(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=3)
+    target = tmp_path / "out.mkv"
+    target.write_text("precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        upscale_video(source, target, Failing(AssertionError()))
+    assert target.read_text() == "precious"
+    upscale_video(source, target, Bicubic(), overwrite=True, preset="ultrafast")
+    assert len(frames_of(target)) == 3
+
+
+def test_damaged_input_gives_a_complete_output_and_a_list(tmp_path: Path):
+    source = truncate(make_clip(tmp_path / "in.mkv", frames=50, images=pictures(50)), 0.6)
+    with pytest.raises(DamagedInputError, match=r"out\.mkv' is written, but .*ends early") as e:
+        upscale_video(source, tmp_path / "out.mkv", Bicubic(), preset="ultrafast")
+    with VideoReader(source) as reader:
+        readable = len(list(reader))
+        assert e.value.losses == tuple(reader.losses)
+    assert 0 < readable < 50
+    assert len(frames_of(tmp_path / "out.mkv")) == readable
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(Fraction(0), "0:00:00.000"), (Fraction(1, 3), "0:00:00.333"), (3725.9999, "1:02:06.000"),
+     (Fraction(-3, 2), "-0:00:01.500")],
+)  # fmt: skip
+def test_clock(seconds: Fraction | float, text: str):
+    assert clock(seconds) == text
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from iart.inference.upscale import upscale_video
+from iart.model.bicubic import Bicubic
+upscale_video(sys.argv[1], sys.argv[2], Bicubic(), preset="ultrafast")
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_does_not_grow_with_length(tmp_path: Path):
+    """One scene, and sound that goes on after the pictures."""
+    peaks = []
+    for count in (100, 1000):
+        # Pictures that come back every 29 frames: no cut, and quickly made.
+        images = (pictures(29) * 35)[:count]
+        source = make_clip(
+            tmp_path / f"{count}.mkv", images, audio=["eng"], audio_seconds=count / 25 + 20
+        )
+        command = [sys.executable, "-c", PEAK, str(source), str(tmp_path / f"{count}-out.mkv")]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(int(run.stdout) * 1024)
+        with VideoReader(tmp_path / f"{count}-out.mkv") as reader:
+            assert sum(1 for _ in reader) == count
+    assert peaks[1] - peaks[0] < 100e6
