@@ -370,3 +370,39 @@ def test_an_unknown_codec_is_named(tmp_path: Path):
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"no decoder for its video codec"):
         VideoReader(path)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "avi"])
+def test_random_damage_gives_frames_or_a_clear_error(tmp_path: Path, ending: str):
+    options = {"movflags": "faststart"} if ending == "mp4" else {}
+    path = clips.make_tracks(tmp_path / f"a.{ending}", container_options=options,
+                             **({} if ending in ("mp4", "mkv") else {"subtitles": ()}))  # fmt: skip
+    whole = path.read_bytes()
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 3 + 4 * seed):
+            data[place] = random.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            _, frames = read(path)
+        except InputError:
+            continue
+        assert all(a.pts < b.pts for a, b in pairwise(frames))
+        assert len({tuple(frame.data.shape) for frame in frames}) == 1
+
+
+def test_a_change_of_size_is_scaled_back_and_recorded(tmp_path: Path):
+    options = {"g": "1"}
+    first = clips.make_plain(tmp_path / "1.ts", frames=5, options=options)
+    second = clips.make_plain(
+        tmp_path / "2.ts", frames=5, width=96, height=64, options=options,
+        pts=range(5, 10),
+    )  # fmt: skip
+    joined = tmp_path / "a.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    reader, frames = read(joined)
+    assert {tuple(frame.data.shape) for frame in frames} == {(3, HEIGHT, WIDTH)}
+    assert len(frames) == 10
+    assert any("changes from 64x48 to 96x64" in loss.reason for loss in reader.losses)
+    assert [i for i, frame in enumerate(frames) if frame.cut] == []

@@ -90,15 +90,13 @@ class Clock:
         if duration is not None and duration <= 1 < self._step / 4:
             duration = None  # one tick is what demuxers write when they do not know
         if time is None:
-            time = round(self._next)
-            if self._last is not None:
-                time = max(time, self._last + 1)
-            exact = max(self._next, Fraction(time))
+            exact = self._next if self._last is None else max(self._next, Fraction(self._last + 1))
+            time = round(exact)
         else:
             time += self._shift
             if self._last is not None:
                 time = self._mend(time, self._last)
-                self._look_for_hole(time, self._last)
+                self._look_for_hole(time)
             exact = Fraction(time)
         self._last = time
         self._next = exact + (duration or self._step)
@@ -121,7 +119,7 @@ class Clock:
         self._log.add(start, start + self.step_seconds, reason)
         return mended
 
-    def _look_for_hole(self, time: int, last: int) -> None:
+    def _look_for_hole(self, time: int) -> None:
         hole = time - self._next
         if abs(hole) <= max(1, self._step / 8):
             return
