@@ -19,11 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iart.data.clips import Scene, load_scenes, low_resolution, random_clip, to_clip
-from iart.data.motion import Speed, low_resolution_flow, moving_clip
+from iart.data.motion import Speed, moving_clip
 from iart.evaluate.metrics import psnr
 from iart.model import IART
 from iart.resize import imresize
-from iart.train.loss import charbonnier, endpoint_error
+from iart.train.flow import endpoint_error, flow_batch, quarter, start_flow
+from iart.train.loss import charbonnier
 from iart.train.options import Options, SceneOptions
 from iart.train.state import TrainState, averaged
 from iart.weights import save_model
@@ -56,9 +57,11 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     scenes = _load(options.datasets.train)
     watched = _load(options.datasets.val)
+    small_scenes = quarter(scenes)
 
     torch.manual_seed(options.manual_seed)
     model = IART(options.network_g.config()).to(device).train()
+    start_flow(model.flow)
     # A zero residual: training begins at the bilinear enlargement.
     nn.init.zeros_(model.head.last.weight)
     nn.init.zeros_(model.head.last.bias)  # pyright: ignore[reportArgumentType]
@@ -94,7 +97,8 @@ def train(
 
         optimizer.zero_grad(set_to_none=True)
         if teaching_flow:
-            loss, shown = flow_loss(model, scenes, options, rng)
+            pairs, flow = flow_batch(small_scenes, options.train.flow, rng)
+            loss, shown = endpoint_error(model.flow, pairs.to(device), flow.to(device))
         else:
             loss = shown = clip_loss(model, scenes, options.datasets.train, rng)
         if not math.isfinite(loss.item()):
@@ -142,24 +146,6 @@ def set_learning_rates(state: TrainState, options: Options) -> None:
         rates = (rate * train.optim_g.flow_lr_mul, rate)
     for group, value in zip(state.optimizer.param_groups, rates, strict=True):
         group["lr"] = value
-
-
-def flow_loss(
-    model: IART, scenes: list[Scene], options: Options, rng: np.random.Generator
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Error of the flow on synthetic motion (to minimise, to report)."""
-    flow_options = options.train.flow
-    pairs, flows = [], []
-    for _ in range(flow_options.batch_size_per_gpu):
-        speed = Speed(flow_options.max_shift * rng.random())
-        clip, flow = moving_clip(
-            _pick(scenes, rng), _pick(scenes, rng), 2, flow_options.gt_size, speed, rng
-        )
-        pairs.append(low_resolution(clip))
-        flows.append(low_resolution_flow(flow[:1], 4))
-    device = model.flow.mean.device
-    first, second = torch.stack(pairs).to(device).unbind(1)
-    return endpoint_error(model.flow, first, second, torch.cat(flows).to(device))
 
 
 def clip_loss(

@@ -75,10 +75,11 @@ class FlowOptions(_Options):
 
     total_iter: int
     lr: float
-    gt_size: int = 192
+    size: int = 48
+    """Side of the pictures; the pyramid must divide it."""
     batch_size_per_gpu: int = 8
-    max_shift: float = 40.0
-    """Fastest shift of a layer, pixels of the ground truth per frame."""
+    max_shift: float = 8.0
+    """Fastest shift of a layer, pixels per frame."""
 
 
 class OptimOptions(_Options):
