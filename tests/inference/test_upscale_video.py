@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iart.errors import DamagedInputError, InputError, OutputError
-from iart.inference.report import Progress, clock
+from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
+from iart.inference.report import Progress
 from iart.inference.upscale import upscale, upscale_video
 from iart.model.bicubic import Bicubic
 from iart.video.frame import Frame
@@ -71,6 +71,22 @@ def test_nothing_is_left_when_the_network_stops(tmp_path: Path, error: BaseExcep
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_too_little_memory_says_what_to_do(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=5)
+    full = torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
+    with pytest.raises(DeviceError, match=r"5 frames of 64x48 at once\. Pass a smaller --window"):
+        upscale_video(source, tmp_path / "out.mkv", Failing(full))
+
+
+def test_conversions_are_told_before_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    source = make_clip(tmp_path / "in.mkv", frames=3, subtitles=["eng"])
+    with caplog.at_level("INFO", "iart"), pytest.raises(RuntimeError):
+        upscale_video(source, tmp_path / "out.mp4", Failing(RuntimeError()))
+    assert "mov_text" in caplog.text
+    result = upscale_video(source, tmp_path / "out.mp4", Bicubic())
+    assert any("mov_text" in note for note in result.notes)
+
+
 def test_nothing_is_left_when_reading_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(self: VideoReader) -> Iterator[Frame]:
         raise InputError("cannot read the file any more")
@@ -111,15 +127,6 @@ def test_damaged_input_gives_a_complete_output_and_a_list(tmp_path: Path):
         assert e.value.losses == tuple(reader.losses)
     assert 0 < readable < 50
     assert len(frames_of(tmp_path / "out.mkv")) == readable
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(Fraction(0), "0:00:00.000"), (Fraction(1, 3), "0:00:00.333"), (3725.9999, "1:02:06.000"),
-     (Fraction(-3, 2), "-0:00:01.500")],
-)  # fmt: skip
-def test_clock(seconds: Fraction | float, text: str):
-    assert clock(seconds) == text
 
 
 PEAK = """

@@ -5,6 +5,7 @@ parameters lie is where it runs. What is done here besides calling it: windows i
 (`iart.inference.windows`), tiles in space (`iart.inference.tiles`), values clamped to [0, 1].
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,15 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.errors import DamagedInputError, InputError, OptionsError
+from iart.errors import DamagedInputError, DeviceError, InputError, OptionsError
 from iart.inference.pipeline import read_ahead, write_behind
-from iart.inference.report import Progress, UpscaleResult, list_losses
+from iart.inference.report import Progress, UpscaleResult
 from iart.inference.tiles import enlarge_in_tiles
 from iart.inference.windows import OVERLAP, WINDOW, Window, check_windows, plan_windows
 from iart.model import IART
+from iart.video.describe import describe_loss
 from iart.video.frame import Frame
 from iart.video.images import open_video
 from iart.video.writer import open_writer
+
+_log = logging.getLogger(__name__)
 
 # Frames between the threads: enough to bridge a burst (a window comes out of the network at once).
 READ_AHEAD = 8
@@ -123,6 +127,7 @@ def upscale_video(
 
     Sound, subtitles, attachments, chapters and metadata go along. Reading, the network and writing
     overlap. The output gets its name when it is complete; after an error nothing is left of it.
+    What has to be converted is logged (INFO, "iart.inference.upscale") before the work starts.
 
     Args:
         source: a file that FFmpeg reads, a folder of images, or a pattern such as "shot/*.png".
@@ -145,6 +150,7 @@ def upscale_video(
         OutputError: the output exists, cannot be written, or cannot hold a track or the codec.
         OptionsError: the window keeps no frame, the tile is too small, or an encoder refuses a
             setting.
+        DeviceError: the device's memory does not suffice for a window.
         DamagedInputError: parts of the source were lost. The output is complete otherwise, and in
             place; the error lists what is missing.
     """
@@ -165,6 +171,8 @@ def upscale_video(
         read_ahead(reader, READ_AHEAD) as frames,
         write_behind(writer.write, WRITE_BEHIND) as write,
     ):
+        for note in writer.notes:
+            _log.info("%s", note)
         for frame in upscale_frames(frames, model, window=window, overlap=overlap, tile=tile):
             write(frame)
             count += 1
@@ -174,8 +182,9 @@ def upscale_video(
             raise InputError(f"cannot read '{source}': it holds no frame that can be decoded")
     losses = (*reader.losses, *writer.losses)
     if losses:
+        listed = "; ".join(describe_loss(loss) for loss in losses)
         raise DamagedInputError(
-            f"'{output}' is written, but '{source}' is damaged: {list_losses(losses)}", losses
+            f"'{output}' is written, but '{source}' is damaged: {listed}", losses
         )
     return UpscaleResult(Path(output), count, time.monotonic() - began, writer.notes)
 
@@ -197,7 +206,14 @@ def _enlarge(
     like = next(model.parameters(), clip)
 
     def enlarge(piece: Tensor) -> Tensor:
-        return model(piece[None].to(like))[0, kept].clamp(0, 1).to(clip)
+        try:
+            return model(piece[None].to(like))[0, kept].clamp(0, 1).to(clip)
+        except torch.OutOfMemoryError as error:
+            t, _, h, w = piece.shape
+            raise DeviceError(
+                f"{like.device} has too little memory for {t} frames of {w}x{h} at once. "
+                "Pass a smaller --window or --tile"
+            ) from error
 
     training = model.training
     model.eval()
