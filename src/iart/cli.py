@@ -1,0 +1,157 @@
+"""The command line: one thin function per command, whose flags are keywords of the library's.
+
+PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once.
+"""
+
+from fractions import Fraction
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from iart.console import progress_display, reported, say
+from iart.inference.windows import OVERLAP, WINDOW
+
+app = typer.Typer(
+    name="iart",
+    help="Make video four times larger and restore it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry of the `iart` command."""
+    app()
+
+
+def _rate(text: str | Fraction) -> Fraction:
+    rate = Fraction(text)
+    if rate <= 0:
+        raise ValueError("a rate is above 0")
+    return rate
+
+
+Source = Annotated[
+    str, Argument(metavar="INPUT", help="Video file, folder of images, or quoted pattern.")
+]
+Model = Annotated[str, Option(help="Name (light, bicubic) or a .safetensors or .pth file.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, Option(help="float32, bfloat16 or float16.")]
+Window = Annotated[int, Option(help="Frames that the model sees at once.")]
+Overlap = Annotated[int, Option(help="Frames of context at either end of a window.")]
+Tile = Annotated[int | None, Option(help="Side in pixels of tiles, if memory is short.")]
+Rate = Annotated[
+    Fraction, Option(parser=_rate, metavar="RATE", help="Frames per second of images: 30000/1001.")
+]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace an output that exists.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads of the network.")]
+Quiet = Annotated[bool, Option("--quiet", help="Show errors only.")]
+Verbose = Annotated[bool, Option("--verbose", help="Show where an error comes from.")]
+
+
+@app.command()
+def upscale(
+    source: Source,
+    output: Annotated[
+        str, Option("--output", "-o", help=".mp4, .mkv, .mov, .webm, or a folder for PNG images.")
+    ],
+    model: Model = "light",
+    window: Window = WINDOW,
+    overlap: Overlap = OVERLAP,
+    tile: Tile = None,
+    codec: Annotated[str | None, Option(help="x264, x265, svt-av1, ffv1 or prores.")] = None,
+    crf: Annotated[int | None, Option(help="Quality of the codec; smaller is better.")] = None,
+    preset: Annotated[str | None, Option(help="Speed of the encoder, in its words.")] = None,
+    pixel_format: Annotated[str | None, Option(help="FFmpeg's name: yuv420p10le.")] = None,
+    drop: Annotated[
+        list[str] | None,
+        Option(help="Leave out audio, subtitle, attachment, data or a track's number. Repeatable."),
+    ] = None,
+    overwrite: Overwrite = False,
+    rate: Rate = Fraction(25),
+    device: Device = "auto",
+    precision: Precision = "float32",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Enlarge a video four times; sound, subtitles and times are kept."""
+    with reported(quiet=quiet, verbose=verbose):
+        import torch
+
+        from iart.inference.upscale import upscale_video
+        from iart.weights import load_model
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        network = load_model(model, device, precision)
+        with progress_display(quiet=quiet) as progress:
+            result = upscale_video(
+                source,
+                output,
+                network,
+                window=window,
+                overlap=overlap,
+                tile=tile,
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                pixel_format=pixel_format,
+                drop=drop or (),
+                overwrite=overwrite,
+                rate=rate,
+                progress=progress,
+            )
+        if not quiet:
+            say(f"{output}: {result.frames} frames in {result.seconds:.1f} s")
+
+
+@app.command()
+def info(
+    source: Source,
+    model: Model = "light",
+    window: Window = WINDOW,
+    overlap: Overlap = OVERLAP,
+    tile: Tile = None,
+    rate: Rate = Fraction(25),
+    device: Device = "auto",
+    precision: Precision = "float32",
+    verbose: Verbose = False,
+) -> None:
+    """Tell what `iart upscale` would do: sizes, tracks, memory and time."""
+    with reported(verbose=verbose):
+        from iart.inference.outlook import foresee
+        from iart.weights import load_model
+
+        network = load_model(model, device, precision)
+        lines = foresee(
+            source,
+            network,
+            window=window,
+            overlap=overlap,
+            tile=tile,
+            rate=rate,
+            precision=precision,
+        )
+        for label, text in lines:
+            print(f"{label:<11} {text}")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, Argument(metavar="IN", help="Name or file of weights.")],
+    target: Annotated[
+        str, Argument(metavar="OUT", help=".safetensors (ours) or .pth (published layout).")
+    ],
+    key: Annotated[str | None, Option(help="params or params_ema of a published file.")] = None,
+    dtype: Annotated[str, Option(help="Of the tensors on disk.")] = "float32",
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:
+    """Rewrite weights in our layout or the published one."""
+    with reported(verbose=verbose):
+        from iart.weights import convert as convert_weights
+
+        convert_weights(source, target, key=key, dtype=dtype, overwrite=overwrite)

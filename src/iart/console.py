@@ -1,0 +1,111 @@
+"""What a user sees on the terminal: errors, notes and progress, all on stderr."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from iart.errors import IARTError
+
+if TYPE_CHECKING:
+    from iart.inference.report import Progress
+
+LINE_EVERY_SECONDS = 10
+INTERRUPTED = 130
+
+
+def stderr() -> Console:
+    """Made when needed: tests and shells redirect stderr."""
+    return Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line, as it is: paths may hold what a terminal library takes for markup."""
+    stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def reported(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Errors of ours become one line and exit code 1, Ctrl-C 130; notes of the library are shown.
+
+    Args:
+        quiet: show errors only.
+        verbose: show where an error comes from.
+    """
+    handler = _Notes()
+    logger = logging.getLogger("iart")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted: nothing was written")
+        raise typer.Exit(INTERRUPTED) from None
+    except IARTError as error:
+        if verbose:
+            stderr().print_exception()
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}")
+
+
+def progress_display(
+    *, quiet: bool = False
+) -> AbstractContextManager["Callable[[Progress], None] | None"]:
+    """A bar on a terminal, a line every 10 s elsewhere, nothing if quiet."""
+    if quiet:
+        return nullcontext(None)
+    return _bar() if stderr().is_terminal else nullcontext(_lines())
+
+
+def describe_progress(progress: "Progress") -> str:
+    """E.g. "120 of 3000 frames, 4.1 fps, 0:11:42 left"."""
+    done, total, elapsed = progress.frames_done, progress.frame_count, progress.elapsed_seconds
+    fps = done / elapsed if elapsed else 0.0
+    if total is None or total < done:
+        return f"{done} frames, {fps:.1f} fps"
+    left = timedelta(seconds=round((total - done) * elapsed / done)) if done else "?"
+    return f"{done} of {total} frames, {fps:.1f} fps, {left} left"
+
+
+@contextmanager
+def _bar() -> Iterator["Callable[[Progress], None]"]:
+    text = TextColumn("{task.description}", markup=False)
+    with Bar(BarColumn(), text, console=stderr(), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(progress: "Progress") -> None:
+            bar.update(
+                task,
+                completed=progress.frames_done,
+                total=progress.frame_count,
+                description=describe_progress(progress),
+            )
+
+        yield show
+
+
+def _lines() -> "Callable[[Progress], None]":
+    next_line = float(LINE_EVERY_SECONDS)
+
+    def show(progress: "Progress") -> None:
+        nonlocal next_line
+        if progress.elapsed_seconds >= next_line:
+            say(describe_progress(progress))
+            next_line = progress.elapsed_seconds + LINE_EVERY_SECONDS
+
+    return show

@@ -1,0 +1,133 @@
+"""What an upscale will do, told before it is done: sizes, tracks, memory, time."""
+
+import tempfile
+import time
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from iart.device import estimate_memory
+from iart.errors import OutputError
+from iart.inference.upscale import upscale
+from iart.inference.windows import OVERLAP, WINDOW, check_windows
+from iart.model import IART
+from iart.model.upsample import SCALE
+from iart.video.codecs import CONTAINERS
+from iart.video.describe import describe
+from iart.video.frame import VideoInfo
+from iart.video.images import open_video
+from iart.video.tracks import open_source, plan_tracks
+from iart.video.writer import open_writer
+
+# Beside the network: PyTorch and FFmpeg themselves, and the pictures that an encoder holds back.
+PROCESS_BYTES = 450_000_000
+ENCODER_PICTURES = 60
+# Frames, height, width of pieces whose time is taken; the larger only if the smaller was quick.
+PROBES = ((3, 32, 32), (3, 64, 96))
+QUICK_SECONDS = 0.3
+
+Lines = list[tuple[str, str]]
+
+
+def foresee(
+    source: str | Path,
+    model: nn.Module,
+    *,
+    window: int = WINDOW,
+    overlap: int = OVERLAP,
+    tile: int | None = None,
+    rate: Fraction = Fraction(25),
+    precision: str = "float32",
+) -> Lines:
+    """Labelled lines: what the source is, what becomes of it, and roughly what that takes.
+
+    The output is taken to have the source's kind of container if that can be written, else .mkv.
+
+    Args:
+        source: a file that FFmpeg reads, a folder of images, or a pattern.
+        model: its speed is measured for a moment.
+        window: frames that the model sees at once.
+        overlap: frames of context at either end of a window.
+        tile: side in pixels of square tiles; None for none.
+        rate: frames per second of a folder of images.
+        precision: that the model computes in.
+
+    Raises:
+        InputError: the source cannot be read.
+        OptionsError: the window keeps no frame.
+    """
+    check_windows(window, overlap)
+    with open_video(source, rate=rate) as reader:
+        info = reader.info
+    fates, lines = _output(info)
+    lines = [
+        (label, f"{text} → {fates[label]}" if label in fates else text)
+        for label, text in describe(info)
+    ] + lines
+    lines.append(("memory", _memory(info, model, window, tile, precision)))
+    lines.append(("time", _time(info, model, window, overlap)))
+    return lines
+
+
+def _output(info: VideoInfo) -> tuple[dict[str, str], Lines]:
+    """What becomes of each track, by its label; and lines about the output."""
+    suffix = info.path.suffix.lower()
+    suffix = suffix if suffix.removeprefix(".") in CONTAINERS else ".mkv"
+    lines = [("output", f"{SCALE * info.width}x{SCALE * info.height}, {suffix}")]
+    fates: dict[str, str] = {}
+    try:
+        if info.tracks:
+            with open_source(info.path) as container:
+                kind = CONTAINERS[suffix.removeprefix(".")]
+                plans = plan_tracks(container, info.stream_index, kind).carried
+            fates = {f"track {track.index}": "left out" for track in info.tracks}
+            fates |= {f"track {plan.index}": _fate(plan.target) for plan in plans}
+        with tempfile.TemporaryDirectory() as folder:
+            writer = open_writer(Path(folder) / f"out{suffix}", like=info)
+            writer.abort()
+            lines += [("note", note) for note in writer.notes]
+    except OutputError as error:
+        lines.append(("problem", str(error)))
+    return fates, lines
+
+
+def _fate(target: str) -> str:
+    return "copied" if target in ("copy", "attach") else f"converted to {target}"
+
+
+def _memory(
+    info: VideoInfo, model: nn.Module, window: int, tile: int | None, precision: str
+) -> str:
+    height, width = (min(side, tile or side) for side in (info.height, info.width))
+    pixels = SCALE * SCALE * info.width * info.height
+    pictures = 4 * 3 * pixels * window  # a window of enlarged frames, in float32
+    network = pictures
+    if isinstance(model, IART):
+        network = estimate_memory(model.config, window, height, width, precision)
+        network += sum(p.nbytes for p in model.parameters())
+    beside = PROCESS_BYTES + pictures + ENCODER_PICTURES * pixels * 3 // 2
+    return f"about {(network + beside) / 1e9:.1f} GB ({network / 1e9:.1f} GB of it for the network)"
+
+
+def _time(info: VideoInfo, model: nn.Module, window: int, overlap: int) -> str:
+    """From pixels per second on a small piece; encoding, which goes on beside it, not counted."""
+    device = next(model.parameters(), torch.empty(0)).device
+    seconds_per_pixel = 0.0
+    for t, h, w in PROBES:
+        clip = torch.rand(t, 3, h, w)
+        upscale(clip[:, :, :16, :16], model, window=t, overlap=0)  # what is done only once
+        began = time.monotonic()
+        upscale(clip, model, window=t, overlap=0)
+        seconds = time.monotonic() - began
+        seconds_per_pixel = seconds / (t * h * w)
+        if seconds > QUICK_SECONDS:
+            break
+    repeated = window / (window - 2 * overlap)
+    seconds_per_frame = seconds_per_pixel * info.height * info.width * repeated
+    text = f"about {1 / seconds_per_frame:.1f} frames/s on {device}"
+    if info.frame_count is None:
+        return text
+    return f"{text}, {timedelta(seconds=round(seconds_per_frame * info.frame_count))} in all"

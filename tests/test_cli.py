@@ -1,0 +1,338 @@
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from iart import cli, console
+from iart.inference.outlook import foresee
+from iart.inference.report import Progress
+from iart.inference.upscale import upscale_video
+from iart.model import IART
+from iart.video.images import open_video
+from iart.weights import convert, load_model, read_model, save_model
+from tests.inference.test_upscale import TINY
+from tests.video.clips import make_clip, make_sound_only, make_tracks, picture, save_image, truncate
+
+BICUBIC = ("--model", "bicubic")
+
+
+def iart(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def upscale(source: str | Path, output: str | Path, *more: str) -> Result:
+    return iart("upscale", source, "-o", output, *BICUBIC, *more)
+
+
+def assert_fails(result: Result, text: str) -> None:
+    """Exit code 1 and one line that says what is wrong."""
+    assert result.exit_code == 1, result.output
+    assert text in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mkv", frames=4)
+
+
+@pytest.fixture
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(IART(TINY), path)
+    return path
+
+
+# ---- flags are keywords
+
+
+def keywords(function: Callable) -> dict[str, object]:
+    """Name → default; lists of the command line are collections of the library."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default if p.default != () else None for p in parameters}
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "own"),
+    [
+        (cli.upscale, upscale_video, {"device", "precision", "threads", "quiet", "verbose"}),
+        (cli.info, foresee, {"device", "verbose"}),
+        (cli.convert, convert, {"verbose"}),
+    ],
+)
+def test_flags_are_keywords_of_the_library(command: Callable, function: Callable, own: set[str]):
+    flags, words = keywords(command), keywords(function)
+    assert flags.keys() - own == words.keys() - {"progress"}
+    same = words.keys() - {"model", "progress"}
+    assert {name: flags[name] for name in same} == {name: words[name] for name in same}
+
+
+def test_flags_about_the_model_are_keywords_of_load_model():
+    words = keywords(load_model)
+    for command in (cli.upscale, cli.info):
+        flags = keywords(command)
+        assert flags["model"] == words["name_or_path"]
+        assert flags["device"] == words["device"]
+        assert flags["precision"] == words["precision"]
+
+
+# ---- what works
+
+
+def test_upscale(clip: Path, tmp_path: Path, tiny: Path):
+    target = tmp_path / "out.mp4"
+    result = iart(
+        "upscale", clip, "-o", target, "--model", tiny, "--device", "cpu", "--window", "3",
+        "--overlap", "1", "--tile", "40", "--crf", "20", "--preset", "ultrafast",
+        "--threads", str(torch.get_num_threads()),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "out.mp4: 4 frames in" in result.stderr
+    with open_video(target) as reader:
+        assert (reader.info.width, reader.info.height) == (256, 192)
+        assert sum(1 for _ in reader) == 4
+
+
+def test_tracks_are_dropped_one_flag_each(tmp_path: Path):
+    source = make_tracks(tmp_path / "in.mkv")
+    result = upscale(source, tmp_path / "out.mkv", "--drop", "audio", "--drop", "3")
+    assert result.exit_code == 0, result.output
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert [track.kind for track in reader.info.tracks] == ["video", "subtitle"]
+
+
+def test_conversions_are_told(tmp_path: Path):
+    source = make_tracks(tmp_path / "in.mkv")
+    assert "note: subtitle 3: subrip → mov_text" in upscale(source, tmp_path / "a.mp4").stderr
+    result = upscale(source, tmp_path / "b.mp4", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_images_have_the_rate_that_is_asked_for(tmp_path: Path):
+    for i in (1, 2, 10):
+        save_image(tmp_path / f"{i}.png", picture(i), pixel_format="rgb24")
+    result = upscale(str(tmp_path / "*.png"), tmp_path / "out.mkv", "--rate", "30000/1001")
+    assert result.exit_code == 0, result.output
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert reader.info.rate == Fraction(30000, 1001)
+
+
+def test_info(tmp_path: Path, tiny: Path):
+    source = make_tracks(tmp_path / "in.mkv")
+    result = iart("info", source, "--model", tiny, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "64x48" in result.stdout
+    assert "256x192, .mkv" in result.stdout
+    assert "subrip · eng → copied" in result.stdout
+    assert "GB of it for the network" in result.stdout
+    assert "frames/s on cpu, 0:00:0" in result.stdout
+
+
+def test_info_names_what_cannot_be_carried(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mov", frames=3, audio=["eng"], audio_codec="pcm_s16le")
+    source = source.rename(tmp_path / "in.webm")
+    result = iart("info", source, *BICUBIC)
+    assert result.exit_code == 0, result.output
+    assert "problem" in result.stdout
+    assert "--drop" in result.stdout
+
+
+def test_info_of_images(tmp_path: Path):
+    save_image(tmp_path / "1.png", picture(1), pixel_format="rgb24")
+    result = iart("info", tmp_path, *BICUBIC, "--tile", "64")
+    assert result.exit_code == 0, result.output
+    assert "256x192, .mkv" in result.stdout
+
+
+def test_convert(tmp_path: Path, tiny: Path):
+    published = tmp_path / "tiny.pth"
+    assert iart("convert", tiny, published).exit_code == 0
+    back = read_model(published).state_dict()
+    for name, tensor in read_model(tiny).state_dict().items():
+        assert back[name].equal(tensor)
+    assert_fails(iart("convert", tiny, published), "exists")
+
+
+def test_python_m_iart():
+    run = subprocess.run(
+        [sys.executable, "-m", "iart", "--help"], check=True, capture_output=True, text=True
+    )
+    assert "upscale" in run.stdout
+
+
+# ---- what fails: nothing under the final name, nothing overwritten
+
+
+def test_missing_file(tmp_path: Path):
+    assert_fails(upscale(tmp_path / "no.mkv", tmp_path / "out.mkv"), "no.mkv': no such file")
+
+
+def test_no_video_stream(tmp_path: Path):
+    source = make_sound_only(tmp_path / "sound.mka")
+    assert_fails(upscale(source, tmp_path / "out.mkv"), "no video stream (found: audio aac)")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_zero_frames(tmp_path: Path):
+    source = truncate(make_clip(tmp_path / "in.mkv", frames=30), 0.04)
+    result = upscale(source, tmp_path / "out.mkv")
+    assert_fails(result, "cannot read '")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_output_exists(clip: Path, tmp_path: Path):
+    (tmp_path / "out.mkv").write_text("precious")
+    assert_fails(upscale(clip, tmp_path / "out.mkv"), "pass --overwrite")
+    assert (tmp_path / "out.mkv").read_text() == "precious"
+    assert upscale(clip, tmp_path / "out.mkv", "--overwrite").exit_code == 0
+
+
+def test_the_input_is_not_overwritten(clip: Path):
+    before = clip.read_bytes()
+    assert_fails(upscale(clip, clip, "--overwrite"), "it is the input")
+    assert clip.read_bytes() == before
+
+
+def test_output_folder_missing(clip: Path, tmp_path: Path):
+    assert_fails(upscale(clip, tmp_path / "no" / "out.mkv"), "does not exist")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where not even root writes")
+def test_output_folder_not_writable(clip: Path):
+    assert_fails(upscale(clip, "/proc/out.mkv"), "folder '/proc' is not writable")
+
+
+def test_codec_that_the_container_cannot_hold(clip: Path, tmp_path: Path):
+    assert_fails(upscale(clip, tmp_path / "out.webm", "--codec", "x264"), "webm")
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_images_of_different_sizes(tmp_path: Path):
+    save_image(tmp_path / "1.png", picture(1), pixel_format="rgb24")
+    save_image(tmp_path / "2.png", picture(2, 32, 48), pixel_format="rgb24")
+    assert_fails(upscale(tmp_path, tmp_path / "out.mkv"), "64x48")
+    assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it is present")
+def test_absent_device(clip: Path, tmp_path: Path):
+    assert_fails(upscale(clip, tmp_path / "out.mkv", "--device", "cuda"), "'cuda' is not available")
+
+
+def test_unknown_model(clip: Path, tmp_path: Path):
+    result = iart("upscale", clip, "-o", tmp_path / "out.mkv", "--model", "nobody")
+    assert_fails(result, "unknown model 'nobody' (available: bicubic")
+
+
+def test_a_window_that_keeps_nothing(clip: Path, tmp_path: Path):
+    result = upscale(clip, tmp_path / "out.mkv", "--window", "6", "--overlap", "3")
+    assert_fails(result, "overlap must be 0 to 2")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--rate", "0"], ["--rate", "fast"], ["--window", "x"], ["--threads", "0"], ["--x"]]
+)
+def test_wrong_usage(clip: Path, tmp_path: Path, flags: list[str]):
+    result = upscale(clip, tmp_path / "out.mkv", *flags)
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_verbose_shows_where_an_error_comes_from(tmp_path: Path):
+    result = upscale(tmp_path / "no.mkv", tmp_path / "out.mkv", "--verbose")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+def test_salvage(tmp_path: Path):
+    source = truncate(make_clip(tmp_path / "in.mkv", frames=50), 0.6)
+    result = upscale(source, tmp_path / "out.mkv")
+    assert_fails(result, "is damaged: 0:00:01.")
+    assert "ends early" in result.stderr
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert sum(1 for _ in reader) > 20
+
+
+def child(*arguments: str | Path, **more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "iart", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_disk_full(tmp_path: Path):
+    """Stands for a full disk: a limit on the size of files, which fails in the same calls."""
+    import resource
+
+    source = make_clip(tmp_path / "in.mkv", frames=40)
+    process = child(
+        "upscale", source, "-o", tmp_path / "out.mkv", *BICUBIC, "--crf", "1",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
+    )  # fmt: skip
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "error: cannot write" in errors
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_interruption(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=400, width=160, height=96)
+    process = child("upscale", source, "-o", tmp_path / "out.mkv", *BICUBIC, "--preset", "veryslow")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob(".out*")):
+        time.sleep(0.02)
+    time.sleep(0.5)  # frames are on their way
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [source]
+
+
+# ---- progress
+
+
+def test_progress_in_words():
+    assert console.describe_progress(Progress(0, 100, 0.0)) == "0 of 100 frames, 0.0 fps, ? left"
+    assert console.describe_progress(Progress(50, 100, 20.0)) == (
+        "50 of 100 frames, 2.5 fps, 0:00:20 left"
+    )
+    assert console.describe_progress(Progress(50, None, 20.0)) == "50 frames, 2.5 fps"
+    assert console.describe_progress(Progress(50, 40, 20.0)) == "50 frames, 2.5 fps"
+
+
+def test_a_line_every_ten_seconds_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]):
+    with console.progress_display() as show:
+        assert show is not None
+        for second in range(1, 36):
+            show(Progress(second, 100, float(second)))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["10", "20", "30"]
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
+    screen = console.Console(force_terminal=True, width=100, record=True)
+    monkeypatch.setattr(console, "stderr", lambda: screen)
+    with console.progress_display() as show:
+        assert show is not None
+        show(Progress(30, 100, 10.0))
+    assert "30 of 100 frames, 3.0 fps, 0:00:23 left" in screen.export_text()
+
+
+def test_quiet_shows_nothing():
+    with console.progress_display(quiet=True) as show:
+        assert show is None
