@@ -104,7 +104,7 @@ def _memory(
     height, width = (min(side, tile or side) for side in (info.height, info.width))
     pixels = SCALE * SCALE * info.width * info.height
     pictures = 4 * 3 * pixels * window  # a window of enlarged frames, in float32
-    network = pictures
+    network = 3 * pictures  # one that copies its output twice, as bicubic enlargement does
     if isinstance(model, IART):
         network = estimate_memory(model.config, window, height, width, precision)
         network += sum(p.nbytes for p in model.parameters())
