@@ -7,6 +7,7 @@ IARTError
 ├── WeightsError        a weights file cannot be used: truncated, foreign, not finite
 ├── OptionsError        an option or an argument has a value that cannot work
 ├── DataError           training or benchmark data is missing or does not match
+├── TrainingError       training cannot go on: its loss or weights are not finite
 ├── DeviceError         a device or precision was asked for that this machine does not have
 └── MissingExtraError   an optional dependency is needed; names the install command
 
@@ -50,6 +51,10 @@ class OptionsError(IARTError):
 
 class DataError(IARTError):
     """Training or benchmark data is missing, damaged or does not match."""
+
+
+class TrainingError(IARTError):
+    """Training cannot go on; the state saved last is finite and stays."""
 
 
 class DeviceError(IARTError):

@@ -18,6 +18,7 @@ from torch import Tensor
 from iart.data.degrade import to_uint8
 from iart.errors import DataError
 from iart.resize import imresize
+from iart.video.images import natural_key
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 VIDEOS = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
@@ -38,7 +39,8 @@ def load_scenes(
 ) -> list[Scene]:
     """Every folder of images and every video below `root` as a scene, held in memory.
 
-    Names are paths below `root`; `include` and `exclude` are patterns over them.
+    Names are paths below `root`; `include` and `exclude` are patterns over them. Images follow in
+    natural order: 2.png before 10.png.
 
     Raises:
         DataError: nothing to read under `root`, or a file that cannot be read.
@@ -66,12 +68,18 @@ def load_scenes(
 
 
 def _read_images(folder: Path) -> list[np.ndarray]:
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
-    return [np.asarray(Image.open(p).convert("RGB")) for p in paths]
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES]
+    frames = []
+    for path in sorted(paths, key=natural_key):
+        with Image.open(path) as image:
+            frames.append(np.asarray(image.convert("RGB")))
+    return frames
 
 
 def _read_video(path: Path) -> list[np.ndarray]:
     with av.open(path) as container:
+        if not container.streams.video:
+            raise ValueError("no video stream")
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
@@ -86,26 +94,29 @@ def low_resolution(clip: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h2 w2"]:
 
 
 def reduced_side(side: int, factor: float, limit: int) -> int:
-    """Side of the crop that becomes `side` after a reduction by about `factor`, at most `limit`."""
-    return min(round(side * factor / SIDE_STEP) * SIDE_STEP, limit // SIDE_STEP * SIDE_STEP)
+    """Side of the crop that becomes `side` after a reduction by about `factor` ≥ 1, ≤ `limit`."""
+    wanted = min(round(side * factor / SIDE_STEP), limit // SIDE_STEP) * SIDE_STEP
+    return max(wanted, min(side, limit))
 
 
 def random_clip(
     scene: Scene, frames: int, size: int, reduce: tuple[float, float], rng: np.random.Generator
 ) -> Float[Tensor, "t 3 s s"]:
-    """A clip of `frames` frames and `size` × `size` pixels, or shorter where the scene is.
+    """A clip of `frames` frames and `size` × `size` pixels.
 
     The crop is reduced by a random factor in `reduce`, so that the compression of the source is
     not learnt; then flipped, transposed and reversed in time at random.
 
     Raises:
-        DataError: the scene is smaller than `size`.
+        DataError: the scene is smaller than `size` or shorter than `frames`.
     """
     count, h, w, _ = scene.frames.shape
     side = reduced_side(size, rng.uniform(*reduce), min(h, w))
     if side < size:
         raise DataError(f"scene '{scene.name}' is {w}×{h}: too small for crops of {size} pixels")
-    start = int(rng.integers(max(count - frames, 0) + 1))
+    if count < frames:
+        raise DataError(f"scene '{scene.name}' has {count} frames: too short for clips of {frames}")
+    start = int(rng.integers(count - frames + 1))
     y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
     crop = scene.frames[start : start + frames, y : y + side, x : x + side]
     clip = imresize(to_clip(crop), size / side)[..., :size, :size].clamp(0, 1)

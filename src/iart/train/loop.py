@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from iart.data.clips import Scene, load_scenes, low_resolution, random_clip, to_clip
 from iart.data.motion import Speed, moving_clip
+from iart.errors import DataError, TrainingError
 from iart.evaluate.metrics import psnr
 from iart.model import IART
 from iart.resize import imresize
@@ -48,14 +49,16 @@ def train(
     """Train until `total_iter` or `max_minutes`; returns the file of averaged weights.
 
     Raises:
-        DataError: no scenes, or scenes too small.
-        FloatingPointError: the loss is not finite; the state before that step is kept.
+        DataError: no scenes, or scenes too small, or none long enough.
+        TrainingError: the loss or a weight is not finite; `state.pt` stays as it was saved last.
+        WeightsError: there is a `state.pt` that is damaged or of another network.
     """
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     folder = Path("experiments") / options.name
     folder.mkdir(parents=True, exist_ok=True)
     scenes = _load(options.datasets.train)
+    _check(scenes, options.datasets.train)
     watched = _load(options.datasets.val)
     small_scenes = quarter(scenes)
 
@@ -102,7 +105,10 @@ def train(
         else:
             loss = shown = clip_loss(model, scenes, options.datasets.train, rng)
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"loss is {loss.item()} at step {state.step}")
+            raise TrainingError(
+                f"loss is {loss.item()} at step {state.step}; '{folder}' is as it was saved last. "
+                "Go on from it with a lower learning rate"
+            )
         loss.backward()
         optimizer.step()
 
@@ -152,14 +158,15 @@ def clip_loss(
     model: IART, scenes: list[Scene], options: SceneOptions, rng: np.random.Generator
 ) -> Float[Tensor, ""]:
     """Charbonnier distance of a batch of enlarged clips to their ground truth."""
+    frames, size = options.num_frame, options.gt_size
+    long_enough = [scene for scene in scenes if len(scene.frames) >= frames]
     clips = []
-    while len(clips) < options.batch_size_per_gpu:
-        frames, size = options.num_frame, options.gt_size
+    for _ in range(options.batch_size_per_gpu):
         if rng.random() < options.still_share:
             speed = Speed(8 * rng.random(), zoom=0.01, turn=0.01)
             clip, _ = moving_clip(_pick(scenes, rng), _pick(scenes, rng), frames, size, speed, rng)
         else:
-            clip = random_clip(_pick(scenes, rng), frames, size, options.reduce, rng)
+            clip = random_clip(_pick(long_enough, rng), frames, size, options.reduce, rng)
         clips.append(clip)
     truth = torch.stack(clips).to(model.flow.mean.device)
     return charbonnier(model(low_resolution(truth)), truth)
@@ -187,6 +194,21 @@ def score(model: IART, scenes: list[Scene], options: SceneOptions) -> dict[str, 
 
 def _load(options: SceneOptions) -> list[Scene]:
     return load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
+
+
+def _check(scenes: list[Scene], options: SceneOptions) -> None:
+    """Say before the first step what would fail at some later one."""
+    frames, size = options.num_frame, options.gt_size
+    if small := [scene.name for scene in scenes if min(scene.frames.shape[1:3]) < size]:
+        raise DataError(
+            f"scene '{small[0]}' is too small for crops of {size} pixels; so are "
+            f"{len(small) - 1} others. Exclude them or lower gt_size"
+        )
+    if options.still_share < 1 and all(len(scene.frames) < frames for scene in scenes):
+        raise DataError(
+            f"no scene of '{options.dataroot_gt}' has {frames} frames. Lower num_frame, or learn "
+            "from stills alone with still_share: 1"
+        )
 
 
 def _pick(scenes: list[Scene], rng: np.random.Generator) -> Scene:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iart.errors import WeightsError
+from iart.errors import TrainingError, WeightsError
 from iart.model import IART
 
 
@@ -37,7 +37,16 @@ class TrainState:
         self.average.load_state_dict(self.model.state_dict())
 
     def save(self, path: Path) -> None:
-        """Write beside, then rename: a kill at any moment leaves the old file or the new one."""
+        """Write beside, then rename: a kill at any moment leaves the old file or the new one.
+
+        Raises:
+            TrainingError: a weight is not finite; the old file stays.
+        """
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            raise TrainingError(
+                f"weights are not finite after step {self.step}; '{path}' is as it was saved last. "
+                "Go on from it with a lower learning rate"
+            )
         tree = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -45,6 +54,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
         beside = path.with_name(f"{path.name}.part")
         with beside.open("wb") as file:
@@ -60,18 +70,23 @@ class TrainState:
             WeightsError: the file is damaged or belongs to another network.
         """
         try:
-            tree: dict[str, Any] = torch.load(path, weights_only=True)
+            tree: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(tree["model"])
             self.average.load_state_dict(tree["average"])
             self.optimizer.load_state_dict(tree["optimizer"])
+            self.rng.bit_generator.state = tree["rng"]
+            torch.set_rng_state(tree["torch_rng"])
+            step: int = tree["step"]
         except Exception as error:  # torch raises many kinds for damaged files
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsError(
-                f"cannot resume from '{path}': {error}; move the file away to start anew"
+                f"cannot resume from '{path}': {reason}; move the file away to start anew"
             ) from error
-        self.step = tree["step"]
-        self.rng.bit_generator.state = tree["rng"]
-        torch_rng: Tensor = tree["torch_rng"]
-        torch.set_rng_state(torch_rng)
+        self.step = step
+        # As many generators as there are GPUs now: on another machine the masks differ.
+        cuda_rng: list[Tensor] = tree.get("cuda_rng", [])
+        if torch.cuda.is_initialized() and len(cuda_rng) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(cuda_rng)
 
 
 def averaged(model: IART) -> IART:
