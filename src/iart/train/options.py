@@ -4,13 +4,26 @@ An override is `place.in.the.file=value`, the value in YAML: `train.total_iter=1
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from iart.errors import OptionsError
 from iart.model import IARTConfig
+from iart.model.upsample import SCALE
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Options(BaseModel):
@@ -47,6 +60,11 @@ class NetworkOptions(_Options):
             drop_path=self.drop_path_rate,
         )
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        self.config()
+        return self
+
 
 class SceneOptions(_Options):
     """Folders of frames and videos, reduced by a random factor before they are ground truth."""
@@ -54,13 +72,19 @@ class SceneOptions(_Options):
     dataroot_gt: Path
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
-    num_frame: int = 5
-    gt_size: int = 128
+    num_frame: PositiveInt = 5
+    gt_size: Annotated[int, Field(gt=0, multiple_of=SCALE)] = 128
     reduce: tuple[float, float] = (1.7, 2.4)
     """Range of the factor by which sources are reduced: 2 hides the compression of a DVD."""
-    still_share: float = 0.25
+    still_share: Share = 0.25
     """Share of clips made from stills by synthetic camera motion."""
-    batch_size_per_gpu: int = 4
+    batch_size_per_gpu: PositiveInt = 4
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        if not 1 <= self.reduce[0] <= self.reduce[1]:
+            raise ValueError(f"reduce must be two factors, 1 ≤ low ≤ high, got {self.reduce}")
+        return self
 
 
 class DatasetsOptions(_Options):
@@ -73,12 +97,12 @@ class DatasetsOptions(_Options):
 class FlowOptions(_Options):
     """The flow network is taught first, on synthetic motion whose flow is known."""
 
-    total_iter: int
-    lr: float
-    size: int = 48
+    total_iter: NonNegativeInt
+    lr: PositiveFloat
+    size: PositiveInt = 48
     """Side of the pictures; the pyramid must divide it."""
-    batch_size_per_gpu: int = 8
-    max_shift: float = 8.0
+    batch_size_per_gpu: PositiveInt = 8
+    max_shift: NonNegativeFloat = 8.0
     """Fastest shift of a layer, pixels per frame."""
 
 
@@ -86,18 +110,18 @@ class OptimOptions(_Options):
     """Adam."""
 
     type: Literal["Adam"] = "Adam"
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.99)
-    flow_lr_mul: float = 0.25
+    lr: PositiveFloat
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    flow_lr_mul: NonNegativeFloat = 0.25
 
 
 class TrainOptions(_Options):
     """Lengths and rates."""
 
-    total_iter: int
-    warmup_iter: int = 200
-    eta_min: float = 1e-7
-    ema_decay: float = 0.999
+    total_iter: NonNegativeInt
+    warmup_iter: NonNegativeInt = 200
+    eta_min: NonNegativeFloat = 1e-7
+    ema_decay: Share = 0.999
     optim_g: OptimOptions
     flow: FlowOptions
 
@@ -105,27 +129,38 @@ class TrainOptions(_Options):
 class ValOptions(_Options):
     """How often the held-out scenes are scored."""
 
-    val_freq: int = 500
+    val_freq: PositiveInt = 500
 
 
 class LoggerOptions(_Options):
     """How often a line is written and the state is saved."""
 
-    print_freq: int = 50
-    save_checkpoint_minutes: float = 3.0
+    print_freq: PositiveInt = 50
+    save_checkpoint_minutes: NonNegativeFloat = 3.0
 
 
 class Options(_Options):
     """One training run; its files go to `experiments/<name>`."""
 
-    name: str
-    manual_seed: int = 0
-    num_threads: int | None = None
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    manual_seed: NonNegativeInt = 0
+    num_threads: PositiveInt | None = None
     network_g: NetworkOptions
     datasets: DatasetsOptions
     train: TrainOptions
     val: ValOptions = Field(default_factory=ValOptions)
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
+
+    @model_validator(mode="after")
+    def _flow_pyramid_fits(self) -> Self:
+        flow = self.train.flow
+        multiple = 2 ** (self.network_g.flow_levels - 1)
+        if flow.total_iter and (flow.size % multiple or flow.size < 2 * multiple):
+            raise ValueError(
+                f"train.flow.size ({flow.size}) must be a multiple of {multiple}, at least "
+                f"{2 * multiple}, for {self.network_g.flow_levels} levels of flow"
+            )
+        return self
 
 
 def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
@@ -146,14 +181,18 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
         return Options.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise OptionsError(f"'{path}': {place}: {first['msg']} (got {first['input']!r})") from error
+        place = "".join(f"{part}." for part in first["loc"])[:-1] or "options"
+        came = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+        text = first["msg"].removeprefix("Value error, ")
+        raise OptionsError(f"'{path}': {place}: {text}{came}") from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     place, equals, value = override.partition("=")
-    if not equals:
-        raise OptionsError(f"override '{override}' has no '=': expected place.in.file=value")
+    if not equals or not place:
+        raise OptionsError(
+            f"override '{override}' has no place or no '=': expected place.in.file=value"
+        )
     *parents, key = place.split(".")
     node: Any = tree
     for parent in parents:
