@@ -18,6 +18,7 @@ NAMES = [
     "MissingExtraError",
     "OptionsError",
     "OutputError",
+    "TrainingError",
     "VideoReader",
     "VideoWriter",
     "WeightsError",

@@ -18,6 +18,7 @@ from iart.errors import (
     MissingExtraError,
     OptionsError,
     OutputError,
+    TrainingError,
     WeightsError,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "MissingExtraError",
     "OptionsError",
     "OutputError",
+    "TrainingError",
     "VideoReader",
     "VideoWriter",
     "WeightsError",
