@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from iart.bench import STAGES, count_operations, measure
+from iart.bench import STAGES, count_operations, format_result, load_network, measure, to_json
+from iart.errors import OptionsError
 from iart.model import IART, IARTConfig
 
 CONFIG = IARTConfig(
@@ -38,3 +41,10 @@ def test_measures_every_stage() -> None:
     assert result.peak_bytes > 10_000_000
     assert 0 < result.matmul_share < 5
     assert result.frames_per_second == pytest.approx(2 / result.seconds)
+    assert all(name in format_result(result) for name in (*STAGES, "frames/s", "of matmul"))
+    assert json.loads(to_json(result))["frames_per_second"] == result.frames_per_second
+
+
+def test_bicubic_is_no_network() -> None:
+    with pytest.raises(OptionsError, match="'bicubic' is not a network"):
+        load_network("bicubic", "cpu")

@@ -5,12 +5,13 @@ the path needs (a multiply-add counts 2): each pixel projected once, the last bl
 for the middle frame only, padding not counted.
 """
 
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -18,7 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from iart.device import pick_device
+from iart.errors import OptionsError
 from iart.model import IART, IARTConfig
+from iart.weights import load_model
 
 MATMUL_SIDE = 2048
 CELLS = 4  # that a pixel attends to in alignment
@@ -70,6 +74,52 @@ class BenchResult:
     def peak_bytes(self) -> int:
         """Most memory the process held at any moment of the pass."""
         return max(stage.peak_bytes for stage in self.stages)
+
+
+def load_network(name: str, device: str) -> IART:
+    """What to measure: a name or file of `load_model`, or "full", the published configuration.
+
+    Weights of "full" are random: speed does not depend on them.
+
+    Raises:
+        OptionsError: "bicubic", which is no network.
+        WeightsError: no such model or file.
+        DeviceError: this machine lacks the device.
+    """
+    if name == "full":
+        return IART(IARTConfig()).eval().to(pick_device(device))
+    model = load_model(name, device)
+    if not isinstance(model, IART):
+        raise OptionsError(f"'{name}' is not a network: bench measures IART. Pass light or full")
+    return model
+
+
+def format_result(result: BenchResult) -> str:
+    """A table for people: per stage milliseconds, operations, share of the matmul rate, memory."""
+    title = (
+        f"{result.frames} frames of {result.width}x{result.height} on {result.device}, "
+        f"{result.threads} threads; matmul {result.matmul_rate / 1e9:.0f} GFLOP/s"
+    )
+    lines = [title, f"{'stage':<9}{'ms':>9}{'GFLOP':>9}{'of matmul':>11}{'peak MB':>9}"]
+    rows = [(s.name, s.seconds, s.operations, s.peak_bytes) for s in result.stages]
+    rows.append(("all", result.seconds, result.operations, result.peak_bytes))
+    for name, seconds, operations, peak in rows:
+        share = operations / seconds / result.matmul_rate if seconds else 0.0
+        lines.append(
+            f"{name:<9}{seconds * 1e3:>9.1f}{operations / 1e9:>9.2f}"
+            f"{share:>11.1%}{peak / 1e6:>9.0f}"
+        )
+    per_pixel = result.operations / (result.frames * result.height * result.width)
+    lines.append(
+        f"{result.frames_per_second:.2f} frames/s, {per_pixel / 1e6:.2f} MFLOP per input pixel"
+    )
+    return "\n".join(lines)
+
+
+def to_json(result: BenchResult) -> str:
+    """The same for programs; seconds, operations and bytes."""
+    derived = ("operations", "frames_per_second", "matmul_share", "peak_bytes")
+    return json.dumps({**asdict(result), **{name: getattr(result, name) for name in derived}})
 
 
 def count_operations(config: IARTConfig, frames: int, height: int, width: int) -> dict[str, float]:

@@ -155,3 +155,62 @@ def convert(
         from iart.weights import convert as convert_weights
 
         convert_weights(source, target, key=key, dtype=dtype, overwrite=overwrite)
+
+
+@app.command()
+def train(
+    options_file: Annotated[str, Argument(metavar="FILE", help="Options, in YAML.")],
+    overrides: Annotated[
+        list[str] | None, Argument(metavar="KEY=VALUE", help="Such as train.total_iter=1000.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, Option(min=0, help="Save and stop after so long; the same command goes on.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network; a run that stopped goes on where it was saved last."""
+    left = "the same command goes on from the last save"
+    with reported(quiet=quiet, verbose=verbose, interrupted=left):
+        from pathlib import Path
+
+        from iart.device import pick_device
+        from iart.train.loop import train as run
+        from iart.train.options import read_options
+
+        options = read_options(Path(options_file), tuple(overrides or ()))
+
+        def report(entry: dict[str, object]) -> None:
+            if not quiet:
+                say("  ".join(f"{key} {value}" for key, value in entry.items()))
+
+        weights = run(options, pick_device(device), report, max_minutes=max_minutes)
+        if not quiet:
+            say(f"weights: {weights}")
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str, Option(help="Name or file; full is the published configuration, random weights.")
+    ] = "light",
+    frames: Annotated[int, Option(min=1, help="Of the clip.")] = 3,
+    height: Annotated[int, Option(min=1, help="Of the input, in pixels.")] = 96,
+    width: Annotated[int, Option(min=1, help="Of the input, in pixels.")] = 128,
+    repeats: Annotated[int, Option(min=1, help="Passes; the fastest counts.")] = 3,
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure speed and memory per stage, against the machine's matmul rate."""
+    with reported(verbose=verbose):
+        import torch
+
+        from iart.bench import format_result, load_network, measure, to_json
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        result = measure(load_network(model, device), frames, height, width, repeats=repeats)
+        print(to_json(result) if json else format_result(result))

@@ -31,12 +31,15 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def reported(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+def reported(
+    *, quiet: bool = False, verbose: bool = False, interrupted: str = "nothing was written"
+) -> Iterator[None]:
     """Errors of ours become one line and exit code 1, Ctrl-C 130; notes of the library are shown.
 
     Args:
         quiet: show errors only.
         verbose: show where an error comes from.
+        interrupted: what Ctrl-C leaves behind.
     """
     handler = _Notes()
     logger = logging.getLogger("iart")
@@ -46,7 +49,7 @@ def reported(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted: nothing was written")
+        say(f"interrupted: {interrupted}")
         raise typer.Exit(INTERRUPTED) from None
     except IARTError as error:
         if verbose:
