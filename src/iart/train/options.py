@@ -4,7 +4,7 @@ An override is `place.in.the.file=value`, the value in YAML: `train.total_iter=1
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -61,7 +61,7 @@ class NetworkOptions(_Options):
         )
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _sizes_fit(self) -> "NetworkOptions":
         self.config()
         return self
 
@@ -81,7 +81,7 @@ class SceneOptions(_Options):
     batch_size_per_gpu: PositiveInt = 4
 
     @model_validator(mode="after")
-    def _range_ascends(self) -> Self:
+    def _range_ascends(self) -> "SceneOptions":
         if not 1 <= self.reduce[0] <= self.reduce[1]:
             raise ValueError(f"reduce must be two factors, 1 ≤ low ≤ high, got {self.reduce}")
         return self
@@ -152,7 +152,7 @@ class Options(_Options):
     logger: LoggerOptions = Field(default_factory=LoggerOptions)
 
     @model_validator(mode="after")
-    def _flow_pyramid_fits(self) -> Self:
+    def _flow_pyramid_fits(self) -> "Options":
         flow = self.train.flow
         multiple = 2 ** (self.network_g.flow_levels - 1)
         if flow.total_iter and (flow.size % multiple or flow.size < 2 * multiple):
@@ -172,7 +172,7 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OptionsError(f"cannot read option file '{path}': {error}") from error
+        raise OptionsError(f"cannot read option file '{path}': {_line(error)}") from error
     if not isinstance(tree, dict):
         raise OptionsError(f"option file '{path}' holds no options (expected `key: value` lines)")
     for override in overrides:
@@ -185,6 +185,11 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
         came = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
         text = first["msg"].removeprefix("Value error, ")
         raise OptionsError(f"'{path}': {place}: {text}{came}") from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -202,4 +207,4 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         node[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise OptionsError(f"override '{override}' has no valid value: {error}") from error
+        raise OptionsError(f"override '{override}' has no valid value: {_line(error)}") from error
