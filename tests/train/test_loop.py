@@ -320,7 +320,9 @@ def kills(delays_seconds: list[float]) -> None:
         kill_while_training(delay)
         last, step = step, state_of()["step"]
         assert step > last
-        assert read_model("experiments/tiny/tiny.safetensors").config == endless.network_g.config()
+        weights = Path("experiments/tiny/tiny.safetensors")
+        if weights.exists():  # or it was killed between its first two files
+            assert read_model(weights).config == endless.network_g.config()
     assert {"resumed at step": step} in run(endless, max_minutes=0.0)
     assert state_of()["step"] == step + 1
 
