@@ -140,6 +140,25 @@ def info(
 
 
 @app.command()
+def demo(
+    folder: Annotated[
+        str, Option("--output", "-o", help="Folder for the videos and the picture.")
+    ] = "demo",
+    model: Model = "light",
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Enlarge a clip that ships, and compare it with bicubic interpolation and the original."""
+    with reported(quiet=quiet, verbose=verbose):
+        from iart.demo import format_result, run
+
+        with progress_display(quiet=quiet) as progress:
+            result = run(folder, model, device, progress=progress)
+        print(format_result(result))
+
+
+@app.command()
 def convert(
     source: Annotated[str, Argument(metavar="IN", help="Name or file of weights.")],
     target: Annotated[

@@ -1,0 +1,133 @@
+import inspect
+import os
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from iart import cli, demo
+from iart.data.degrade import degrade_bi, to_uint8
+from iart.demo import make_input, measure
+from iart.errors import OutputError
+from iart.video.reader import VideoReader
+from iart.weights import model_names
+from tests.video.clips import make_clip
+
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "src" / "iart" / "assets"
+CLIP = ASSETS / "demo.mp4"
+BYTES = 1_000_000
+
+
+def packets(path: Path) -> list[bytes]:
+    """Of the first sound track."""
+    with av.open(str(path)) as file:
+        return [bytes(packet) for packet in file.demux(file.streams.audio[0]) if packet.size]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder of a demo that a child process made, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "iart", "demo", "-o", "out", "--model", "bicubic"]
+    environment = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=True
+    )
+    return folder / "out", done.stdout
+
+
+def test_the_clip_is_small_and_one_scene_with_motion():
+    assert CLIP.stat().st_size <= BYTES
+    assert packets(CLIP)
+    with VideoReader(CLIP) as video:
+        frames = list(video)
+    assert len(frames) == 50
+    assert not any(frame.cut for frame in frames)
+    moves = [float((b.data - a.data).abs().mean()) for a, b in pairwise(frames)]
+    assert np.mean([move > 0.005 for move in moves]) > 0.9
+
+
+def test_it_makes_videos_with_sound_and_a_picture(made: tuple[Path, str]):
+    folder, printed = made
+    names = ["bicubic.mp4", "compare.png", "iart.mp4", "input.mkv"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    for name, size in (("input.mkv", (160, 90)), ("iart.mp4", (640, 360))):
+        with VideoReader(folder / name, scenes=False) as video:
+            assert (video.info.width, video.info.height) == size
+            assert sum(1 for _ in video) == 50
+        assert packets(folder / name) == packets(CLIP)
+        assert name in printed
+    with Image.open(folder / "compare.png") as picture:
+        assert picture.width == 3 * 480
+        pixels = np.asarray(picture).astype(float)
+    bicubic, iart, original = np.split(pixels[40:], 3, axis=1)
+    assert np.array_equal(bicubic, iart)
+    assert np.abs(bicubic - original).mean() > 2
+
+
+def test_it_prints_scores(made: tuple[Path, str]):
+    for line, name in zip(made[1].splitlines()[1:3], ("bicubic", "iart"), strict=True):
+        label, psnr, unit, ssim = line.split()
+        assert (label, unit) == (name, "dB")
+        assert float(psnr) == pytest.approx(29.06, abs=0.05)  # encoders differ a little
+        assert float(ssim) == pytest.approx(0.7556, abs=0.002)
+
+
+@pytest.mark.skipif("light" not in model_names(), reason="no trained model in the package yet")
+@pytest.mark.slow
+def test_the_model_that_ships_beats_bicubic(tmp_path: Path):
+    result = demo.run(tmp_path / "demo")
+    assert result.scores.psnr > result.bicubic_scores.psnr + 0.3
+    assert result.scores.ssim > result.bicubic_scores.ssim
+
+
+def test_the_input_is_the_exact_quarter(tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, audio=["eng"])
+    make_input(clip, tmp_path / "small.mkv")
+    with VideoReader(clip) as large, VideoReader(tmp_path / "small.mkv") as small:
+        for a, b in zip(large, small, strict=True):
+            assert to_uint8(b.data).equal(degrade_bi(to_uint8(a.data)))
+            assert a.time == b.time
+    assert packets(tmp_path / "small.mkv") == packets(clip)
+
+
+def test_a_video_against_itself_is_perfect(tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", frames=3)
+    (scores,) = measure([clip], clip)
+    assert scores.psnr == float("inf")
+    assert scores.ssim == pytest.approx(1.0)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "demo").write_text("a file")
+    with pytest.raises(OutputError, match=r"cannot make the folder .*demo"):
+        demo.run(tmp_path / "demo", "bicubic")
+
+
+def test_flags_are_keywords_of_run():
+    flags = inspect.signature(cli.demo).parameters
+    words = inspect.signature(demo.run).parameters
+    assert flags.keys() - {"quiet", "verbose"} == words.keys() - {"progress"}
+    for name in words.keys() - {"progress"}:
+        assert flags[name].default == words[name].default
+
+
+def test_what_ships_is_attributed():
+    """THIRD_PARTY_NOTICES.md goes into the wheel as a licence file, and names every asset."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "THIRD_PARTY_NOTICES.md" in project["license-files"]
+    notices = (ROOT / "THIRD_PARTY_NOTICES.md").read_text()
+    for asset in ASSETS.iterdir():
+        assert f"`src/iart/assets/{asset.name}`" in notices
+    for words in ("Big Buck Bunny", "Blender Foundation", "creativecommons.org/licenses/by/3.0"):
+        assert words in notices
+    with av.open(str(CLIP)) as file:
+        assert "CC BY 3.0" in file.metadata["copyright"]
+        assert file.metadata["artist"] == "Blender Foundation"
