@@ -1,0 +1,48 @@
+# Every target sets everything up by itself: a virtual environment in .venv, then what it needs.
+# Another Python: make test PYTHON=python3.13. Arguments for pytest: make test ARGS="-k windows".
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help demo test slow check bench venv
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    enlarge a clip that ships with the package; results in demo/'
+	@echo 'make test    the tests (minutes)'
+	@echo 'make slow    the long tests'
+	@echo 'make check   format, lint, types'
+	@echo 'make bench   speed and memory of the model'
+	@echo 'make venv    only set .venv up'
+
+demo: $(READY)
+	$(BIN)/iart demo
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+bench: $(READY)
+	$(BIN)/iart bench
+
+venv: $(READY)
+
+# pip is upgraded first: dependency groups need 25.1. An environment without pip is what is left
+# where the system's Python lacks ensurepip, or where setting up was interrupted.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
+	  "error: iart needs Python 3.11 or newer, but $(PYTHON) is %d.%d. Name another: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo 'making .venv'; $(PYTHON) -m venv --clear .venv; }
+	@echo 'installing into .venv (PyTorch is large: this takes minutes)'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
