@@ -7,6 +7,7 @@ that (motion energy; Adelson & Bergen 1985).
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from torch import Tensor, nn
 from iart.data.clips import Scene, to_clip
 from iart.data.degrade import to_uint8
 from iart.data.motion import Speed, low_resolution_flow, moving_clip
+from iart.errors import WeightsError
+from iart.model import IART
 from iart.model.flow import SpyNet
 from iart.resize import imresize
 from iart.train.options import FlowOptions
+from iart.weights import read_model
 
 # Response of the first filters, for pictures of unit variance; their random part, as a share.
 GAIN, NOISE = 3.0, 0.1
@@ -60,6 +64,23 @@ def motion_energy_filters(count: int, size: int) -> Float[Tensor, "{count} 6 {si
         pair = (slope - change, slope + change)
         filters.append(torch.stack([half for half in pair for _ in range(3)]))
     return GAIN / 3 * torch.stack(filters)
+
+
+def load_flow(model: IART, path: Path) -> None:
+    """Take the flow network over from a file of weights of the whole network.
+
+    Raises:
+        WeightsError: the file cannot be read, or its flow network has other sizes.
+    """
+    other = read_model(path)
+    sizes = (other.config.flow_channels, other.config.flow_levels)
+    wanted = (model.config.flow_channels, model.config.flow_levels)
+    if sizes != wanted:
+        raise WeightsError(
+            f"the flow network in '{path}' has channels and levels {sizes}, expected {wanted}. "
+            "Pass another network_g.spynet_path, or null to teach it"
+        )
+    model.flow.load_state_dict(other.flow.state_dict())
 
 
 def quarter(scenes: list[Scene]) -> list[Scene]:

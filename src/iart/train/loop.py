@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from iart.data.clips import Scene, load_scenes, low_resolution, random_clip, to_clip
 from iart.data.motion import Speed, moving_clip
@@ -24,9 +24,10 @@ from iart.errors import DataError, TrainingError
 from iart.evaluate.metrics import psnr
 from iart.model import IART
 from iart.resize import imresize
-from iart.train.flow import endpoint_error, flow_batch, quarter, start_flow
+from iart.train.flow import endpoint_error, flow_batch, load_flow, quarter
 from iart.train.loss import charbonnier
 from iart.train.options import Options, SceneOptions
+from iart.train.start import start
 from iart.train.state import TrainState, averaged
 from iart.weights import save_model
 
@@ -64,10 +65,9 @@ def train(
 
     torch.manual_seed(options.manual_seed)
     model = IART(options.network_g.config()).to(device).train()
-    start_flow(model.flow)
-    # A zero residual: training begins at the bilinear enlargement.
-    nn.init.zeros_(model.head.last.weight)
-    nn.init.zeros_(model.head.last.bias)  # pyright: ignore[reportArgumentType]
+    start(model)
+    if options.network_g.spynet_path is not None:
+        load_flow(model, options.network_g.spynet_path)
     groups = [
         {"params": list(model.flow.parameters()), "name": "flow"},
         {"params": [p for n, p in model.named_parameters() if not n.startswith("flow.")]},

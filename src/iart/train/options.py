@@ -43,6 +43,8 @@ class NetworkOptions(_Options):
     num_heads: tuple[int, ...] = (6, 6, 6)
     window_size: tuple[int, int, int] = (3, 8, 8)
     branches: int = 4
+    spynet_path: Path | None = None
+    """Weights of a whole network whose flow is taken over; null: taught from nothing."""
     drop_path_rate: float = 0.1
 
     def config(self) -> IARTConfig:
