@@ -16,7 +16,7 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.data.clips import Scene, to_clip
+from iart.data.clips import Scene, low_resolution, to_clip
 from iart.data.degrade import to_uint8
 from iart.data.motion import Speed, low_resolution_flow, moving_clip
 from iart.errors import WeightsError
@@ -92,14 +92,24 @@ def quarter(scenes: list[Scene]) -> list[Scene]:
 
 
 def flow_batch(
-    scenes: list[Scene], options: FlowOptions, rng: np.random.Generator
+    scenes: list[Scene], small_scenes: list[Scene], options: FlowOptions, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "b 2 3 s s"], Float[Tensor, "b 2 s s"]]:
-    """Pairs of frames and the flow from the first to the second."""
+    """Pairs of frames and the flow from the first to the second.
+
+    Most are quarter-size stills that move, which cost little; `reduced_share` of them move at full
+    size and are reduced afterwards, with the aliasing that real input has.
+    """
     pairs, flows = [], []
     for _ in range(options.batch_size_per_gpu):
-        front, back = (scenes[i] for i in rng.integers(len(scenes), size=2))
-        speed = Speed(options.max_shift * rng.random())
-        clip, flow = moving_clip(front, back, 2, options.size, speed, rng)
+        # Squared: slow motion is the common case, and the one where fractions of a pixel count.
+        shift = options.max_shift * rng.random() ** 2
+        if rng.random() < options.reduced_share:
+            front, back = (scenes[i] for i in rng.integers(len(scenes), size=2))
+            clip, flow = moving_clip(front, back, 2, 4 * options.size, Speed(4 * shift), rng)
+            clip, flow = low_resolution(clip), low_resolution_flow(flow, 4)
+        else:
+            front, back = (small_scenes[i] for i in rng.integers(len(scenes), size=2))
+            clip, flow = moving_clip(front, back, 2, options.size, Speed(shift), rng)
         pairs.append(clip)
         flows.append(flow[0])
     return torch.stack(pairs), torch.stack(flows)

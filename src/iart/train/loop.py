@@ -100,7 +100,7 @@ def train(
 
         optimizer.zero_grad(set_to_none=True)
         if teaching_flow:
-            pairs, flow = flow_batch(small_scenes, options.train.flow, rng)
+            pairs, flow = flow_batch(scenes, small_scenes, options.train.flow, rng)
             loss, shown = endpoint_error(model.flow, pairs.to(device), flow.to(device))
         else:
             loss = shown = clip_loss(model, scenes, options.datasets.train, rng)

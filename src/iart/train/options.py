@@ -106,6 +106,8 @@ class FlowOptions(_Options):
     batch_size_per_gpu: PositiveInt = 8
     max_shift: NonNegativeFloat = 8.0
     """Fastest shift of a layer, pixels per frame."""
+    reduced_share: float = 0.2
+    """Share of the pairs that move at full size and are reduced afterwards."""
 
 
 class OptimOptions(_Options):
