@@ -538,3 +538,14 @@ def make_long(path: Path, seconds: int) -> Path:
             output.mux(sound.encode(block))
         output.mux(sound.encode(None))
     return path
+
+
+@pytest.mark.parametrize(("known", "unknown"), [(b"A_AAC", b"A_XYZ"), (b"S_TEXT/", b"S_XXXX/")])
+def test_tracks_of_unknown_codecs_are_named(tmp_path, known, unknown):
+    source = make_tracks(tmp_path / "in.mkv")
+    found = source.read_bytes()
+    assert known in found
+    source.write_bytes(found.replace(known, unknown))
+    with pytest.raises(OutputError, match=r"mkv cannot hold \w+ \d \(unknown.*pass --drop"):
+        VideoWriter(tmp_path / "out.mkv", like=describe(source))
+    assert list(tmp_path.iterdir()) == [source]

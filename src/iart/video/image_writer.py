@@ -12,6 +12,7 @@ from iart.errors import OptionsError, OutputError
 from iart.video.color import from_rgb
 from iart.video.frame import Frame, Loss, VideoInfo
 from iart.video.pending import PendingOutput, output_error
+from iart.video.plans import check_drop
 
 _FORMATS = {8: "rgb24", 16: "rgb48be"}
 
@@ -51,8 +52,9 @@ class ImageWriter:
 
         Raises:
             OutputError: the place.
-            OptionsError: another pixel format.
+            OptionsError: another pixel format, or `drop` names something that is not there.
         """
+        check_drop(drop, len(like.tracks), like.stream_index)
         chosen = pixel_format or _FORMATS[8 if like.bit_depth <= 8 else 16]
         chosen = {"rgb48": "rgb48be", "rgb48le": "rgb48be"}.get(chosen, chosen)
         if chosen not in _FORMATS.values():

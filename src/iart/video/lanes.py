@@ -112,7 +112,8 @@ class CopyLane(Lane):
     ) -> None:
         """Add a stream with the source's parameters."""
         super().__init__(plan, output.add_stream_from_template(source, opaque=True), shift)
-        size = source.codec_context.frame_size if isinstance(source, AudioStream) else 0
+        context = source.codec_context if isinstance(source, AudioStream) else None
+        size = context.frame_size if context is not None else 0
         self._samples = size or _FRAME_SAMPLES.get(plan.codec, 0)
 
     def convert(self, packet: Packet) -> list[Packet]:

@@ -1,11 +1,13 @@
 """What is to become of each track: the plan, and the metadata that go with it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
+from iart.errors import OptionsError
 from iart.video.codecs import Container
 
 KINDS = ("audio", "subtitle", "attachment", "data", "video")
@@ -79,6 +81,29 @@ def codec_of(stream: Stream) -> str:
     if stream.codec_context is not None:
         return stream.codec_context.codec.canonical_name
     return getattr(stream, "name", None) or "unknown"
+
+
+def check_drop(drop: Collection[str], count: int, video_index: int) -> None:
+    """Refuse to drop what is not there.
+
+    Args:
+        drop: kinds or stream indices.
+        count: streams of the source; 0 for images.
+        video_index: stream index of the video that is enlarged.
+
+    Raises:
+        OptionsError: another name, no such stream, or the video that is enlarged.
+    """
+    for name in drop:
+        if name in KINDS:
+            continue
+        if not name.isdecimal() or int(name) >= count:
+            raise OptionsError(
+                f"cannot drop {name!r}: pass one of {', '.join(KINDS)} or a stream index below"
+                f" {count}"
+            )
+        if int(name) == video_index:
+            raise OptionsError(f"cannot drop stream {name}: it is the video that is enlarged")
 
 
 _FOREIGN_TAGS = ("encoder", "duration", "vendor_id", "major_brand", "minor_version")

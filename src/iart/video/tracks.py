@@ -17,10 +17,18 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from iart.errors import OptionsError, OutputError
+from iart.errors import OutputError
 from iart.video.codecs import Container
 from iart.video.lanes import copy_packet, open_lane
-from iart.video.plans import KINDS, STATISTICS, Plan, TrackPlans, codec_of, kind_of, stream_metadata
+from iart.video.plans import (
+    STATISTICS,
+    Plan,
+    TrackPlans,
+    check_drop,
+    codec_of,
+    kind_of,
+    stream_metadata,
+)
 
 _PROBED_BYTES = 32 << 20
 """How far first packets are looked for; a rare track (subtitles) may have none in there."""
@@ -48,7 +56,7 @@ def plan_tracks(
         OptionsError: `drop` names something that is not there.
     """
     streams = list(source.streams)
-    _check_drop(drop, streams, video_index)
+    check_drop(drop, len(streams), video_index)
     others = [
         stream
         for stream in streams
@@ -78,19 +86,6 @@ def plan_tracks(
         _video_metadata(streams[video_index], streams, container),
         samples,
     )
-
-
-def _check_drop(drop: Collection[str], streams: list[Stream], video_index: int) -> None:
-    for name in drop:
-        if name in KINDS:
-            continue
-        if not name.isdecimal() or int(name) >= len(streams):
-            raise OptionsError(
-                f"cannot drop {name!r}: pass one of {', '.join(KINDS)} or a stream index below"
-                f" {len(streams)}"
-            )
-        if int(name) == video_index:
-            raise OptionsError(f"cannot drop stream {name}: it is the video that is enlarged")
 
 
 def _first_packets(source: InputContainer, streams: list[Stream]) -> dict[int, list[Packet]]:
@@ -135,9 +130,10 @@ def _candidates(stream: Stream, container: Container, packets: list[Packet]) -> 
     if kind == "attachment" and not container.is_mov:
         return [_attachment(stream, packets)] if container.name == "mkv" else []
     targets = ["copy"]
-    if kind == "subtitle" and stream.codec_context.codec.text_sub:
+    decoder = stream.codec_context  # None if FFmpeg has none: copied, if the container allows
+    if kind == "subtitle" and decoder is not None and decoder.codec.text_sub:
         targets.append(container.text)
-    if kind == "audio" and isinstance(stream, AudioStream):
+    if isinstance(stream, AudioStream) and decoder is not None:
         lossless = _lossless_target(stream, container)
         # FFmpeg muxes bare PCM into MP4, which hardly anything else plays
         first = container.name == "mp4" and codec.startswith("pcm_")
@@ -149,6 +145,8 @@ def _candidates(stream: Stream, container: Container, packets: list[Packet]) -> 
 def _lossless_target(stream: AudioStream, container: Container) -> str | None:
     codec = stream.codec_context.codec
     if not codec.lossless and not codec.name.startswith("pcm_"):
+        return None
+    if stream.format is None:  # a damaged header
         return None
     samples = stream.format.packed.name
     if samples in ("u8", "s16"):
@@ -173,7 +171,7 @@ def _plan(stream: Stream, container: Container, target: str) -> Plan:
         target,
         stream_metadata(stream.metadata, container),
         disposition,
-        stream.rate if isinstance(stream, AudioStream) else 0,
+        stream.rate if isinstance(stream, AudioStream) and stream.codec_context else 0,
         (stream.time_base or 0).denominator if kind_of(stream) == "video" else 0,
         None if start is None or stream.time_base is None else start * stream.time_base,
     )
