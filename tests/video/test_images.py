@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from iart.errors import InputError
+from iart.errors import InputError, OptionsError
 from iart.video.images import ImageReader, find_images, natural_key, open_video
 from iart.video.reader import VideoReader
 from iart.video.tags import SRGB
 from tests.video import clips
-from tests.video.clips import picture, save_image
+from tests.video.clips import make_clip, picture, save_image
 
 
 def make_folder(folder: Path, names: list[str]) -> Path:
@@ -235,3 +235,26 @@ def test_frames_own_their_memory(tmp_path: Path):
     folder = make_folder(tmp_path / "in", ["1.png", "2.png"])
     first, second = ImageReader(folder)
     assert not torch.equal(first.data, second.data)
+
+
+def test_a_pattern_that_python_refuses(tmp_path: Path):
+    with pytest.raises(InputError, match=r"cannot read '.*png'"):
+        open_video(tmp_path / "**x" / "*.png")
+
+
+def test_a_list_of_videos_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"'in\.mkv': it is no image"):
+        open_video([make_clip(tmp_path / "in.mkv", frames=2)] * 2)
+
+
+@pytest.mark.parametrize("name", ["", "n" * 300])
+def test_names_that_no_file_can_have(name: str):
+    with pytest.raises(InputError, match="cannot read"):
+        open_video(name)
+
+
+@pytest.mark.parametrize("rate", [Fraction(0), Fraction(10**9), Fraction(1, 10**9)])
+def test_rates_that_no_video_can_state(tmp_path: Path, rate: Fraction):
+    save_image(tmp_path / "1.png", picture(0), pixel_format="rgb24")
+    with pytest.raises(OptionsError, match="rate must be"):
+        open_video(tmp_path, rate=rate)

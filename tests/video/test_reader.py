@@ -1,3 +1,4 @@
+import os
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -406,3 +407,21 @@ def test_a_change_of_size_is_scaled_back_and_recorded(tmp_path: Path):
     assert len(frames) == 10
     assert any("changes from 64x48 to 96x64" in loss.reason for loss in reader.losses)
     assert [i for i, frame in enumerate(frames) if frame.cut] == []
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clips.make_clip(tmp_path / "in.mkv", frames=2).rename(tmp_path / "a:b.mkv")
+    monkeypatch.chdir(tmp_path)
+    with VideoReader("a:b.mkv") as video:
+        assert len(list(video)) == 2
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="can be read only once"):
+        VideoReader(tmp_path / "pipe")
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path):
+    with pytest.raises(InputError, match="name too long"):
+        VideoReader(tmp_path / ("n" * 300))

@@ -3,6 +3,7 @@
 import glob
 import io
 import re
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -14,7 +15,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from PIL import Image
 
-from iart.errors import InputError
+from iart.errors import InputError, OptionsError
 from iart.video.color import to_rgb
 from iart.video.frame import Frame, Loss, VideoInfo
 from iart.video.orientation import Orientation, orientation_of
@@ -46,6 +47,8 @@ _ORIENTATIONS = {
 }
 _SIZE_OF_BT601 = (1, 576)  # images without a description use BT.601, whatever their size
 
+_RATES = (Fraction(1, 1000), Fraction(1000))
+
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
     """Sorts numbers inside names by value: "frame2" before "frame10"."""
@@ -61,13 +64,17 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """
     if isinstance(source, str | Path):
         folder = Path(source)
-        if folder.is_dir():
-            files = [entry for entry in folder.iterdir() if entry.is_file()]
-            where = f"folder '{folder.name or folder}'"
-        else:
-            anchor = folder.anchor
-            files = list(Path(anchor).glob(str(folder.relative_to(anchor))))
-            where = f"'{source}'"
+        is_folder = folder.is_dir()
+        where = f"folder '{folder.name or folder}'" if is_folder else f"'{source}'"
+        try:
+            if is_folder:
+                files = [entry for entry in folder.iterdir() if entry.is_file()]
+            else:
+                anchor = folder.anchor
+                files = list(Path(anchor).glob(str(folder.relative_to(anchor))))
+        except (OSError, ValueError) as error:  # not allowed; "**" inside a name
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read {where}: {reason}") from error
         images = [f for f in files if _is_image(f) and not f.name.startswith(".")]
         if not images:
             others = sorted({f.suffix.lower() or "no ending" for f in files})
@@ -82,6 +89,8 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
         for image in images:
             if not image.is_file():
                 raise cannot_read(image, "no such file. Check the path")
+            if not _is_image(image):
+                raise cannot_read(image, "it is no image. Pass images only, or one video")
     return sorted(images, key=lambda path: (natural_key(path), str(path)))
 
 
@@ -120,9 +129,10 @@ class ImageReader:
 
         Raises:
             InputError: there are no images, none can be decoded, or their sizes differ.
+            OptionsError: a rate that video files cannot state.
         """
         self._paths = find_images(source)
-        self._rate, self._scenes = Fraction(rate), scenes
+        self._rate, self._scenes = _checked_rate(rate), scenes
         self.losses = []
         self._size = _common_size(self._paths)
         self.info = self._read_info()
@@ -196,6 +206,13 @@ class ImageReader:
             )
         text = getattr(reason, "strerror", None) or reason
         raise cannot_read(self._paths[0], f"no image can be decoded ({text})")
+
+
+def _checked_rate(rate: Fraction) -> Fraction:
+    rate = Fraction(rate)
+    if not _RATES[0] <= rate <= _RATES[1] or rate.denominator >= 2**31:
+        raise OptionsError(f"rate must be {_RATES[0]} to {_RATES[1]} frames per second of images")
+    return rate
 
 
 def _decode(path: Path) -> tuple[av.VideoFrame, str]:
@@ -291,9 +308,15 @@ def open_video(
     """
     if not isinstance(source, str | Path):
         return ImageReader(source, rate=rate, scenes=scenes)
+    if not str(source):
+        raise InputError("cannot read '': the name is empty. Pass a file or a folder of images")
     path = Path(source)
-    if path.is_file() and _is_image(path):
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        mode = 0  # nothing of that name
+    if stat.S_ISREG(mode) and _is_image(path):
         return ImageReader([path], rate=rate, scenes=scenes)
-    if path.is_dir() or (not path.exists() and glob.has_magic(str(source))):
+    if stat.S_ISDIR(mode) or (not mode and glob.has_magic(str(source))):
         return ImageReader(source, rate=rate, scenes=scenes)
     return VideoReader(path, scenes=scenes)

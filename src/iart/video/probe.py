@@ -1,5 +1,6 @@
 """Opening a media file, choosing its video stream, and what its header and first frames tell."""
 
+import stat
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -52,14 +53,23 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         InputError: it is missing, empty, not readable or not a media file.
     """
-    if not path.exists():
-        raise cannot_read(path, f"no such file in '{path.absolute().parent}'. Check the path")
-    if path.is_dir():
-        raise cannot_read(path, "it is a folder. Pass a file")
     try:
-        if path.is_file() and path.stat().st_size == 0:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        folder = path.absolute().parent
+        raise cannot_read(path, f"no such file in '{folder}'. Check the path") from None
+    except OSError as error:
+        raise cannot_read(path, f"{error.strerror or error}. Check the path") from error
+    if stat.S_ISDIR(mode):
+        raise cannot_read(path, "it is a folder. Pass a file")
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
+        # sources are opened several times: to look, for pictures, for tracks
+        raise cannot_read(path, "it can be read only once. Save what it gives to a file first")
+    try:
+        if stat.S_ISREG(mode) and path.stat().st_size == 0:
             raise cannot_read(path, f"the file is empty. {_ADVICE}")
-        container = av.open(str(path), mode="r", metadata_errors="replace")
+        # an absolute path: FFmpeg takes "a:b.mkv" for a protocol
+        container = av.open(str(path.absolute()), mode="r", metadata_errors="replace")
     except FFmpegError as error:
         reason = _what_ffmpeg_says(path) or error.strerror or str(error)
         raise cannot_read(path, f"{reason}. {_ADVICE}") from error
@@ -77,7 +87,7 @@ def _what_ffmpeg_says(path: Path) -> str | None:
     av_logging.set_level(av_logging.ERROR)
     try:
         with av_logging.Capture():
-            av.open(str(path), mode="r").close()
+            av.open(str(path.absolute()), mode="r").close()
     except FFmpegError as error:
         log: Any = error.log  # (level, part of FFmpeg, message), unlike its declared type
         text = error.strerror or str(error)
@@ -150,12 +160,10 @@ def _first_frames(
                 break
     except FFmpegError as error:
         reason = reason or error.strerror or str(error)
+    name = codec_name(stream)
+    if encrypted:  # even if something came out: by chance, encrypted bytes decode to noise
+        raise cannot_read(path, f"its {name} video is encrypted. Pass a file without protection")
     if not frames:
-        name = codec_name(stream)
-        if encrypted:
-            raise cannot_read(
-                path, f"its {name} video is encrypted. Pass a file without protection"
-            )
         if not packets:
             raise cannot_read(path, f"its {name} video stream holds no frames")
         why = f" ({reason})" if reason else ""
