@@ -486,3 +486,44 @@ def test_contents_of_a_plain_output(tmp_path):
     found = contents(tmp_path / "out.mkv")
     assert [stream.kind for stream in found.streams] == ["video"]
     assert (found.metadata["title"], found.metadata["foo"]) == ("a title", "bar")
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".mp4", "n" * 300])
+def test_names_too_long_are_refused_before_the_work(tmp_path, name):
+    with pytest.raises(OutputError, match="name too long"):
+        open_writer(tmp_path / name, like=images(tmp_path / "in"), scale=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode elsewhere")
+def test_names_of_any_bytes(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
+    write(path, images(tmp_path / "in"), [0, 1])
+    assert os.listdir(os.fsencode(tmp_path)) == [b"\xff.mp4"]  # noqa: PTH208
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path, monkeypatch):
+    info = images(tmp_path / "in")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "00000000.png").write_bytes(b"precious")
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.suffix == ".part":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    writer = open_writer(folder, like=info, scale=1, overwrite=True)
+    writer.write(frame_at(info, 0))
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="Input/output"):
+        writer.close()
+    assert (folder / "00000000.png").read_bytes() == b"precious"
+    assert sources_of(folder) == ["frames"]
+
+
+def test_dropping_what_is_not_there_is_an_error_for_images_too(tmp_path):
+    with pytest.raises(OptionsError, match="cannot drop 'sound'"):
+        open_writer(tmp_path / "out", like=images(tmp_path / "in"), drop=["sound"])
+    assert list(tmp_path.iterdir()) == []

@@ -55,6 +55,12 @@ class PendingOutput:
         for given in inputs:
             if _same(self.final, given):
                 raise OutputError(f"cannot write '{final}': it is the input; choose another name")
+        try:
+            self.final.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # as it should be, or told below
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise output_error(final, error) from error
         self._check_free()
         parent = self.final.parent
         if not parent.is_dir():
@@ -63,7 +69,7 @@ class PendingOutput:
             self.final = self.final.resolve()
             parent = self.final.parent
         # names are limited to 255 bytes in most file systems; a few are ours
-        stem = self.final.name.encode()[:200].decode(errors="ignore")
+        stem = os.fsencode(self.final.name)[:200].decode(errors="ignore")
         self.part = parent / f".{stem}.{os.getpid()}-{secrets.token_hex(3)}.part{suffix}"
         try:
             if folder:
@@ -131,7 +137,11 @@ class PendingOutput:
                 self._check_free()
                 old = self.part.with_suffix(".old")
                 self.final.rename(old)
-                self.part.rename(self.final)
+                try:
+                    self.part.rename(self.final)
+                except BaseException:
+                    old.rename(self.final)
+                    raise
                 shutil.rmtree(old, ignore_errors=True)
                 return
             try:

@@ -283,8 +283,12 @@ def open_writer(
 
 def is_folder(path: str | Path) -> bool:
     """Whether an output of this name is a folder of images."""
-    text = str(path)
-    return text.endswith(("/", "\\")) or Path(path).is_dir() or not Path(path).suffix
+    if str(path).endswith(("/", "\\")) or not Path(path).suffix:
+        return True
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name that cannot be: refused where it is written
+        return False
 
 
 def container_for(path: Path) -> Container:
