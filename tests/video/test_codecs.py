@@ -109,7 +109,6 @@ def test_odd_sizes_are_refused_by_name_where_the_codec_cannot():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"preset": "quickly"}, "libx264 refuses .*preset quickly"),
         ({"codec": "svt-av1", "preset": "77"}, "out of range"),
         ({"codec": "x265", "pixel_format": "nv16"}, "nv16 is not supported"),
         ({"codec": "mpeg2video", "crf": 3}, "mpeg2video has no option --crf"),
@@ -125,3 +124,13 @@ def test_what_the_encoder_refuses_is_known_before_work(settings, words):
 def test_encoders_are_quiet(codec, capfd):
     dry_mux(choose_encoding(CONTAINERS["mkv"], 8, codec=codec), SHAPE)
     assert capfd.readouterr() == ("", "")
+
+
+def test_presets_of_x264_are_checked_before_it_speaks_for_itself():
+    with pytest.raises(OptionsError, match=r"x264 has no preset 'quickly'; it has ultrafast"):
+        choose_encoding(CONTAINERS["mp4"], 8, preset="quickly")
+
+
+def test_pixel_formats_of_gpus_are_refused():
+    with pytest.raises(OptionsError, match="lies on a GPU"):
+        choose_encoding(CONTAINERS["mp4"], 8, pixel_format="cuda")

@@ -62,6 +62,7 @@ class Codec:
         worst_crf: the largest that it takes.
         preset: default; None leaves it to the encoder.
         preset_option: the encoder's option that a preset sets; None if it has none.
+        presets: all that it takes, if these are words.
         options: set always.
     """
 
@@ -71,18 +72,27 @@ class Codec:
     worst_crf: int = 51
     preset: str | None = None
     preset_option: str | None = "preset"
+    presets: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
 
+
+_X26X_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"),
+    *("slow", "slower", "veryslow", "placebo"),
+)
 
 # A 10-bit H.264 file plays in few devices: with x264 named, deep sources are written with 8 bits
 # unless the pixel format says otherwise. The CRFs look about alike.
 CODECS = {
-    "x264": Codec("libx264", ("yuv420p", "yuv420p"), crf=16, preset="medium"),
+    "x264": Codec(
+        "libx264", ("yuv420p", "yuv420p"), crf=16, preset="medium", presets=_X26X_PRESETS
+    ),
     "x265": Codec(
         "libx265",
         ("yuv420p", "yuv420p10le"),
         crf=18,
         preset="medium",
+        presets=_X26X_PRESETS,
         options={"x265-params": "log-level=none"},
     ),
     "svt-av1": Codec("libsvtav1", ("yuv420p", "yuv420p10le"), crf=20, worst_crf=63, preset="6"),
@@ -161,6 +171,8 @@ def choose_encoding(
         raise OptionsError(f"CRF {crf} is out of range; {codec} takes 0 to {entry.worst_crf}")
     if preset is not None and entry.preset_option is None:
         raise OptionsError(f"{codec} has no presets; leave --preset out")
+    if preset is not None and entry.presets and preset not in entry.presets:
+        raise OptionsError(f"{codec} has no preset {preset!r}; it has {', '.join(entry.presets)}")
     options = dict(entry.options)
     crf = entry.crf if crf is None else crf
     preset = entry.preset if preset is None else preset
@@ -199,9 +211,12 @@ def _known_format(name: str) -> str:
     name = name.replace("yuvj", "yuv")
     for candidate in (name, f"{name}le"):
         try:
-            return av.VideoFormat(candidate).name
+            known = av.VideoFormat(candidate)
         except ValueError:
             continue
+        if not known.components:
+            raise OptionsError(f"pixel format {name!r} lies on a GPU; yuv420p and yuv420p10 do not")
+        return known.name
     raise OptionsError(f"unknown pixel format {name!r}; yuv420p and yuv420p10 are usual")
 
 
