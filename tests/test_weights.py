@@ -534,3 +534,13 @@ def test_where_and_how_weights_cannot_be_written(tmp_path: Path, model: IART) ->
         save_model(model, tmp_path / "w.pth", dtype=torch.int8)
     with pytest.raises(OutputError, match="there is no folder"):
         save_model(model, tmp_path / "nowhere" / "w.pth")
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(WeightsError, match="unknown model"):
+        load_model("n" * 300)
+
+
+def test_bicubic_has_nothing_to_convert(tmp_path: Path):
+    with pytest.raises(WeightsError, match="has no weights"):
+        convert("bicubic", tmp_path / "out.pth")

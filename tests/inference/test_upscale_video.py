@@ -71,9 +71,15 @@ def test_nothing_is_left_when_the_network_stops(tmp_path: Path, error: BaseExcep
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_too_little_memory_says_what_to_do(tmp_path: Path):
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("Tried to allocate 20.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_says_what_to_do(tmp_path: Path, full: RuntimeError):
     source = make_clip(tmp_path / "in.mkv", frames=5)
-    full = torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
     with pytest.raises(DeviceError, match=r"5 frames of 64x48 at once\. Pass a smaller --window"):
         upscale_video(source, tmp_path / "out.mkv", Failing(full))
 

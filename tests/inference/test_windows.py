@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iart.errors import OptionsError
-from iart.inference.windows import Window, plan_windows
+from iart.inference.windows import Window, check_windows, plan_windows
 
 scenes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 sizes = st.integers(1, 12).flatmap(
@@ -94,3 +94,8 @@ def test_no_frames_no_windows():
 def test_windows_that_keep_nothing_are_refused(size: tuple[int, int]):
     with pytest.raises(OptionsError, match=r"(window|overlap) must be"):
         list(plan_windows([False], *size))
+
+
+def test_a_window_longer_than_any_video_is_refused():
+    with pytest.raises(OptionsError, match="window must be 1 to"):
+        check_windows(10**20, 3)

@@ -107,7 +107,7 @@ def upscale_frames(
 
 
 def upscale_video(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     output: str | Path,
     model: nn.Module,
     *,
@@ -123,14 +123,15 @@ def upscale_video(
     rate: Fraction = Fraction(25),
     progress: Callable[[Progress], None] | None = None,
 ) -> UpscaleResult:
-    """Enlarge a video file, or a folder of images, in constant memory.
+    """Enlarge a video file, or a series of images, in constant memory.
 
     Sound, subtitles, attachments, chapters and metadata go along. Reading, the network and writing
     overlap. The output gets its name when it is complete; after an error nothing is left of it.
     What has to be converted is logged (INFO, "iart.inference.upscale") before the work starts.
 
     Args:
-        source: a file that FFmpeg reads, a folder of images, or a pattern such as "shot/*.png".
+        source: a file that FFmpeg reads, a folder of images, a pattern such as "shot/*.png",
+            or a list of images.
         output: a file (.mp4, .mkv, .mov, .webm) or a folder for images.
         model: enlarges `b t 3 h w`; runs where its parameters lie.
         window: frames that the model sees at once.
@@ -156,6 +157,7 @@ def upscale_video(
     """
     check_windows(window, overlap)
     began, count = time.monotonic(), 0
+    name = source if isinstance(source, str | Path) else "the images"
     with (
         open_video(source, rate=rate) as reader,
         open_writer(
@@ -179,13 +181,11 @@ def upscale_video(
             if progress is not None:
                 progress(Progress(count, reader.info.frame_count, time.monotonic() - began))
         if count == 0:
-            raise InputError(f"cannot read '{source}': it holds no frame that can be decoded")
+            raise InputError(f"cannot read '{name}': it holds no frame that can be decoded")
     losses = (*reader.losses, *writer.losses)
     if losses:
         listed = "; ".join(describe_loss(loss) for loss in losses)
-        raise DamagedInputError(
-            f"'{output}' is written, but '{source}' is damaged: {listed}", losses
-        )
+        raise DamagedInputError(f"'{output}' is written, but '{name}' is damaged: {listed}", losses)
     return UpscaleResult(Path(output), count, time.monotonic() - began, writer.notes)
 
 
@@ -208,7 +208,9 @@ def _enlarge(
     def enlarge(piece: Tensor) -> Tensor:
         try:
             return model(piece[None].to(like))[0, kept].clamp(0, 1).to(clip)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
             t, _, h, w = piece.shape
             raise DeviceError(
                 f"{like.device} has too little memory for {t} frames of {w}x{h} at once. "
@@ -225,6 +227,13 @@ def _enlarge(
     finally:
         if training:
             model.train()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch has a class of its own for GPUs of CUDA only."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "backend out of memory"))
 
 
 def _tile_multiple(model: nn.Module) -> int:

@@ -17,6 +17,7 @@ WINDOW = 16
 """Frames that the network sees at once, unless told otherwise."""
 OVERLAP = 3
 """Frames of context at either end of a window, unless told otherwise."""
+_LARGEST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ def check_windows(window: int, overlap: int) -> None:
     Raises:
         OptionsError: window < 1, overlap < 0, or the overlaps leave no frame to keep.
     """
-    if window < 1:
-        raise OptionsError(f"window must be at least 1 frame, got {window}")
+    if not 1 <= window <= _LARGEST:
+        raise OptionsError(f"window must be 1 to {_LARGEST} frames, got {window}")
     if not 0 <= overlap <= (window - 1) // 2:
         raise OptionsError(
             f"overlap must be 0 to {(window - 1) // 2} frames for a window of {window}, "

@@ -128,13 +128,25 @@ def located(name_or_path: str | Path) -> Iterator[Path]:
     if isinstance(name_or_path, str) and name_or_path in shipped:
         with resources.as_file(shipped[name_or_path]) as file:
             yield file
-    elif path.exists() or path.suffix in (".safetensors", ".pth", ".pt") or len(path.parts) > 1:
+    elif _may_be_file(path):
         yield path
+    elif name_or_path == "bicubic":
+        raise WeightsError("the model 'bicubic' has no weights. Pass a model that has, or a file")
     else:
         raise WeightsError(
             f"unknown model '{name_or_path}' (available: {', '.join(model_names())})."
             " Pass one of these, or a path to a .safetensors or .pth file"
         )
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether a name is meant as a path, even if there is no such file."""
+    if path.suffix in (".safetensors", ".pth", ".pt") or len(path.parts) > 1:
+        return True
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 @contextmanager
