@@ -105,6 +105,26 @@ def test_upscale(clip: Path, tmp_path: Path, tiny: Path):
         assert sum(1 for _ in reader) == 4
 
 
+def test_images_one_by_one(tmp_path: Path):
+    images = [
+        save_image(tmp_path / f"{index}.png", picture(index), pixel_format="rgb24")
+        for index in range(3)
+    ]
+    result = iart("upscale", *images, "-o", tmp_path / "out.mkv", *BICUBIC)
+    assert result.exit_code == 0, result.output
+    assert "out.mkv: 3 frames" in result.stderr
+
+
+def test_info_goes_through_pipes_of_any_encoding(tmp_path: Path):
+    source = make_tracks(tmp_path / "in.mkv")
+    result = subprocess.run(
+        [sys.executable, "-m", "iart", "info", source, *BICUBIC],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert b"copied" in result.stdout
+
+
 def test_tracks_are_dropped_one_flag_each(tmp_path: Path):
     source = make_tracks(tmp_path / "in.mkv")
     result = upscale(source, tmp_path / "out.mkv", "--drop", "audio", "--drop", "3")
@@ -242,7 +262,16 @@ def test_a_window_that_keeps_nothing(clip: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--rate", "0"], ["--rate", "fast"], ["--window", "x"], ["--threads", "0"], ["--x"]]
+    "flags",
+    [
+        ["--rate", "0"],
+        ["--rate", "fast"],
+        ["--rate", "1/0"],
+        ["--threads", "100000"],
+        ["--window", "x"],
+        ["--threads", "0"],
+        ["--x"],
+    ],
 )
 def test_wrong_usage(clip: Path, tmp_path: Path, flags: list[str]):
     result = upscale(clip, tmp_path / "out.mkv", *flags)
@@ -288,14 +317,15 @@ def test_disk_full(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_interruption(tmp_path: Path):
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_interruption(tmp_path: Path, number: str):
     source = make_clip(tmp_path / "in.mkv", frames=400, width=160, height=96)
     process = child("upscale", source, "-o", tmp_path / "out.mkv", *BICUBIC, "--preset", "veryslow")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(".out*")):
         time.sleep(0.02)
     time.sleep(0.5)  # frames are on their way
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, getattr(signal, number))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "interrupted" in errors

@@ -3,6 +3,9 @@
 PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once.
 """
 
+import io
+import signal
+import sys
 from fractions import Fraction
 from typing import Annotated
 
@@ -23,11 +26,21 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry of the `iart` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # file names and tracks may hold what a terminal or a pipe has no character for
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):  # a job that is stopped cleans up as after Ctrl-C
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, signal.default_int_handler)
     app()
 
 
 def _rate(text: str | Fraction) -> Fraction:
-    rate = Fraction(text)
+    try:
+        rate = Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError("a rate has no 0 below the line") from None
     if rate <= 0:
         raise ValueError("a rate is above 0")
     return rate
@@ -35,6 +48,10 @@ def _rate(text: str | Fraction) -> Fraction:
 
 Source = Annotated[
     str, Argument(metavar="INPUT", help="Video file, folder of images, or quoted pattern.")
+]
+Sources = Annotated[
+    list[str],
+    Argument(metavar="INPUT", help="Video file, folder of images, pattern, or several images."),
 ]
 Model = Annotated[str, Option(help="Name (light, bicubic) or a .safetensors or .pth file.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -46,14 +63,14 @@ Rate = Annotated[
     Fraction, Option(parser=_rate, metavar="RATE", help="Frames per second of images: 30000/1001.")
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an output that exists.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads of the network.")]
+Threads = Annotated[int | None, Option(min=1, max=1024, help="CPU threads of the network.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show errors only.")]
 Verbose = Annotated[bool, Option("--verbose", help="Show where an error comes from.")]
 
 
 @app.command()
 def upscale(
-    source: Source,
+    source: Sources,
     output: Annotated[
         str, Option("--output", "-o", help=".mp4, .mkv, .mov, .webm, or a folder for PNG images.")
     ],
@@ -89,7 +106,7 @@ def upscale(
         network = load_model(model, device, precision)
         with progress_display(quiet=quiet) as progress:
             result = upscale_video(
-                source,
+                source[0] if len(source) == 1 else source,
                 output,
                 network,
                 window=window,
