@@ -17,7 +17,7 @@ from torch import Tensor
 import iart
 from iart.data.degrade import degrade_bi, to_uint8
 
-WINDOWS = (8, 12, 16, 24)
+WINDOWS = (12, 16, 24)
 OVERLAPS = (0, 1, 2, 3, 4, 5)
 PAN_FRAMES, PAN_WIDTH, PAN_STEP = 50, 320, 6
 
