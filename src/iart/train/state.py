@@ -1,7 +1,6 @@
 """Everything a run needs to go on as if it had not stopped, in one object, saved atomically."""
 
 import copy
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from iart.errors import TrainingError, WeightsError
 from iart.model import IART
+from iart.weights.tensorfile import atomic_file
 
 
 @dataclass
@@ -41,6 +41,7 @@ class TrainState:
 
         Raises:
             TrainingError: a weight is not finite; the old file stays.
+            OutputError: the operating system refuses; the old file stays.
         """
         if not all(p.isfinite().all() for p in self.model.parameters()):
             raise TrainingError(
@@ -56,12 +57,8 @@ class TrainState:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
-        beside = path.with_name(f"{path.name}.part")
-        with beside.open("wb") as file:
+        with atomic_file(path) as file:
             torch.save(tree, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
 
     def load(self, path: Path) -> None:
         """Take over a saved state.
