@@ -1,0 +1,212 @@
+"""What a benchmark run found, as plain data that goes through JSON and comes back equal.
+
+Convention: PSNR is in dB and infinite where a frame equals its ground truth. JSON has no infinity:
+there it is the string "Infinity". A mean is as published: over the frames of a clip, then over the
+clips, each clip counting the same; a mean that holds an infinite score is infinite.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+
+from iart.errors import DataError
+
+TEMPORAL = "tof"  # the name of `ClipRecord.temporal` among the means
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("a score is a number, got NaN")
+    return value
+
+
+Score = Annotated[float, AfterValidator(_number)]
+
+_AS_JSON = ConfigDict(
+    extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
+)
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame's scores by metric: "psnr" (dB), "ssim", and what else was asked for."""
+
+    __pydantic_config__ = _AS_JSON
+
+    name: str
+    values: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The same place of one frame four times, each a PNG of the same size.
+
+    Attributes:
+        frame: the frame's name.
+        y: the top row, in pixels of the ground truth.
+        x: the left column, likewise.
+        difference: mean absolute difference of result and bicubic here, 0 … 255: what ranks crops.
+        lr: the input; each of its pixels is 4×4 pixels of the PNG.
+        bicubic: the input enlarged by `iart.resize.imresize`.
+        result: the frame that was scored.
+        gt: the ground truth.
+    """
+
+    __pydantic_config__ = _AS_JSON
+
+    frame: str
+    y: int
+    x: int
+    difference: Score
+    lr: bytes
+    bicubic: bytes
+    result: bytes
+    gt: bytes
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """One clip's scores.
+
+    Attributes:
+        name: the clip's name in the protocol.
+        frames: the frames that were scored, in order.
+        temporal: tOF, or None where it was not computed (one frame, or no OpenCV).
+        seconds: wall clock time of the clip, reading and scoring included.
+        windowed: how the clip was cut to fit in memory, or None for the whole clip at once.
+        crops: where result and bicubic differ most.
+        lr_made: its low-resolution frames were made here from the ground truth.
+    """
+
+    __pydantic_config__ = _AS_JSON
+
+    name: str
+    frames: tuple[FrameScore, ...]
+    temporal: Score | None
+    seconds: float
+    windowed: str | None = None
+    crops: tuple[Crop, ...] = ()
+    lr_made: bool = False
+
+    def means(self) -> dict[str, float]:
+        """Mean of each metric that every frame has, and `TEMPORAL` if there is one."""
+        means = _means([frame.values for frame in self.frames])
+        return means if self.temporal is None else means | {TEMPORAL: self.temporal}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of a protocol a report states.
+
+    Attributes:
+        name: as passed to `iart test`.
+        description: one line: data, degradation, who trains on what.
+        colour: scores are of RGB or of BT.601 Y.
+        border: pixels left out on each side.
+        expected: the published mean of each metric, empty if none is.
+        expected_of: whose scores `expected` are, e.g. "IART, 16 frames (Xu et al. 2024)".
+    """
+
+    __pydantic_config__ = _AS_JSON
+
+    name: str
+    description: str
+    colour: Literal["rgb", "y"]
+    border: int = 0
+    expected: dict[str, Score] = field(default_factory=dict[str, float])
+    expected_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """All of one benchmark run: enough to check it and to repeat it.
+
+    Attributes:
+        protocol: what was measured.
+        clips: each clip's scores.
+        command: the exact command line, quoted for a shell.
+        iart_version: version of this package.
+        torch_version: version of PyTorch.
+        model: name of the model, or of the folder of frames that was scored.
+        weights_hash: SHA-256 of the weights file, None where frames made elsewhere were scored.
+        device: where it ran, in words.
+        precision: of the network, e.g. "float32"; None where no network ran.
+        date: when the run ended, with its time zone.
+        notes: one line each: LR frames made here, windows, a limit, metrics that are missing.
+    """
+
+    __pydantic_config__ = _AS_JSON
+
+    protocol: Setting
+    clips: tuple[ClipRecord, ...]
+    command: str
+    iart_version: str
+    torch_version: str
+    model: str
+    weights_hash: str | None
+    device: str
+    precision: str | None
+    date: datetime
+    notes: tuple[str, ...] = ()
+
+    def means(self) -> dict[str, float]:
+        """Mean over the clips of each metric that every clip has."""
+        return _means([clip.means() for clip in self.clips])
+
+
+Written = TypeVar("Written", Record, ClipRecord)
+
+
+def to_json(record: Record | ClipRecord) -> str:
+    """The record as JSON text; crops are base64, infinite scores the string "Infinity"."""
+    return _adapter(type(record)).dump_json(record, indent=1).decode()
+
+
+def from_json(text: str | bytes, kind: type[Written], *, source: str) -> Written:
+    """Read what `to_json` wrote.
+
+    Args:
+        text: the JSON text.
+        kind: what it holds, `Record` or `ClipRecord`.
+        source: what messages call it.
+
+    Raises:
+        DataError: the text is damaged or holds something else.
+    """
+    try:
+        return _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        found = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DataError(
+            f"'{source}' is not a {kind.__name__} of iart ({found}); delete it and run again"
+        ) from error
+
+
+def read_record(path: Path, kind: type[Written]) -> Written:
+    """Read a file that holds what `to_json` wrote; DataError as `from_json`, or if unreadable."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
+    return from_json(text, kind, source=str(path))
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Arithmetic mean of each key that all rows have, in the first row's order."""
+    if not rows:
+        return {}
+    shared = [key for key in rows[0] if all(key in row for row in rows)]
+    return {key: math.fsum(row[key] for row in rows) / len(rows) for key in shared}
+
+
+@cache
+def _adapter(kind: type[Any]) -> Any:  # beartype does not know TypeAdapter as a hint
+    return TypeAdapter(kind)
