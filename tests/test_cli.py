@@ -366,3 +366,15 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
 def test_quiet_shows_nothing():
     with console.progress_display(quiet=True) as show:
         assert show is None
+
+
+def test_counted_work_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "LINE_EVERY_SECONDS", 0)
+    with console.count_display("files") as show:
+        show(3, 3)
+    assert capsys.readouterr().err == "3 of 3 files, 0:00:00 left\n"
+    with console.count_display("files", quiet=True) as show:
+        show(1, 3)
+    assert capsys.readouterr().err == ""

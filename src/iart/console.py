@@ -1,10 +1,10 @@
 """What a user sees on the terminal: errors, notes and progress, all on stderr."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -12,9 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from iart.errors import IARTError
-
-if TYPE_CHECKING:
-    from iart.inference.report import Progress
+from iart.inference.report import Progress
 
 LINE_EVERY_SECONDS = 10
 INTERRUPTED = 130
@@ -68,47 +66,77 @@ class _Notes(logging.Handler):
 
 def progress_display(
     *, quiet: bool = False
-) -> AbstractContextManager["Callable[[Progress], None] | None"]:
+) -> AbstractContextManager[Callable[[Progress], None] | None]:
     """A bar on a terminal, a line every 10 s elsewhere, nothing if quiet."""
     if quiet:
         return nullcontext(None)
-    return _bar() if stderr().is_terminal else nullcontext(_lines())
-
-
-def describe_progress(progress: "Progress") -> str:
-    """E.g. "120 of 3000 frames, 4.1 fps, 0:11:42 left"."""
-    done, total, elapsed = progress.frames_done, progress.frame_count, progress.elapsed_seconds
-    fps = done / elapsed if elapsed else 0.0
-    if total is None or total < done:
-        return f"{done} frames, {fps:.1f} fps"
-    left = timedelta(seconds=round((total - done) * elapsed / done)) if done else "?"
-    return f"{done} of {total} frames, {fps:.1f} fps, {left} left"
+    return _bar(describe_progress) if stderr().is_terminal else nullcontext(_lines())
 
 
 @contextmanager
-def _bar() -> Iterator["Callable[[Progress], None]"]:
+def count_display(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Progress of work that is counted: yields `show(done, total)`.
+
+    Args:
+        label: what is counted, plural: "files".
+        quiet: show nothing.
+    """
+    began = time.monotonic()
+
+    def describe(progress: Progress) -> str:
+        return _counted(progress, label)
+
+    display = _bar(describe) if stderr().is_terminal else nullcontext(_lines(describe))
+    with nullcontext(None) if quiet else display as show:
+
+        def count(done: int, total: int) -> None:
+            if show is not None:
+                show(Progress(done, total, time.monotonic() - began))
+
+        yield count
+
+
+def describe_progress(progress: Progress) -> str:
+    """E.g. "120 of 3000 frames, 4.1 fps, 0:11:42 left"."""
+    done, elapsed = progress.frames_done, progress.elapsed_seconds
+    fps = done / elapsed if elapsed else 0.0
+    return _counted(progress, "frames", f"{fps:.1f} fps")
+
+
+def _counted(progress: Progress, label: str, *more: str) -> str:
+    done, total, elapsed = progress.frames_done, progress.frame_count, progress.elapsed_seconds
+    if total is None or total < done:
+        return ", ".join((f"{done} {label}", *more))
+    left = timedelta(seconds=round((total - done) * elapsed / done)) if done else "?"
+    return ", ".join((f"{done} of {total} {label}", *more, f"{left} left"))
+
+
+@contextmanager
+def _bar(describe: Callable[[Progress], str]) -> Iterator[Callable[[Progress], None]]:
     text = TextColumn("{task.description}", markup=False)
     with Bar(BarColumn(), text, console=stderr(), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
-        def show(progress: "Progress") -> None:
+        def show(progress: Progress) -> None:
             bar.update(
                 task,
                 completed=progress.frames_done,
                 total=progress.frame_count,
-                description=describe_progress(progress),
+                description=describe(progress),
             )
 
         yield show
 
 
-def _lines() -> "Callable[[Progress], None]":
+def _lines(
+    describe: Callable[[Progress], str] = describe_progress,
+) -> Callable[[Progress], None]:
     next_line = float(LINE_EVERY_SECONDS)
 
-    def show(progress: "Progress") -> None:
+    def show(progress: Progress) -> None:
         nonlocal next_line
         if progress.elapsed_seconds >= next_line:
-            say(describe_progress(progress))
+            say(describe(progress))
             next_line = progress.elapsed_seconds + LINE_EVERY_SECONDS
 
     return show

@@ -1,0 +1,41 @@
+"""The command line: one thin function per command, whose flags are keywords of the library's.
+
+PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once.
+
+flags.py      what several commands share       training.py    train
+video.py      upscale, info, demo               measuring.py   bench
+weights.py    convert
+"""
+
+import io
+import signal
+import sys
+
+import typer
+
+from iart.cli.measuring import bench
+from iart.cli.training import train
+from iart.cli.video import demo, info, upscale
+from iart.cli.weights import convert
+
+app = typer.Typer(
+    name="iart",
+    help="Make video four times larger and restore it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (upscale, info, demo, convert, train, bench):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry of the `iart` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # file names and tracks may hold what a terminal or a pipe has no character for
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):  # a job that is stopped cleans up as after Ctrl-C
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, signal.default_int_handler)
+    app()

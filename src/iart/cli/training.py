@@ -1,0 +1,40 @@
+"""The command that trains."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from iart.cli.flags import Device, Quiet, Verbose
+from iart.console import reported, say
+
+
+def train(
+    options_file: Annotated[str, Argument(metavar="FILE", help="Options, in YAML.")],
+    overrides: Annotated[
+        list[str] | None, Argument(metavar="KEY=VALUE", help="Such as train.total_iter=1000.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, Option(min=0, help="Save and stop after so long; the same command goes on.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network; a run that stopped goes on where it was saved last."""
+    left = "the same command goes on from the last save"
+    with reported(quiet=quiet, verbose=verbose, interrupted=left):
+        from pathlib import Path
+
+        from iart.device import pick_device
+        from iart.train.loop import train as run
+        from iart.train.options import read_options
+
+        options = read_options(Path(options_file), tuple(overrides or ()))
+
+        def report(entry: dict[str, object]) -> None:
+            if not quiet:
+                say("  ".join(f"{key} {value}" for key, value in entry.items()))
+
+        weights = run(options, pick_device(device), report, max_minutes=max_minutes)
+        if not quiet:
+            say(f"weights: {weights}")
