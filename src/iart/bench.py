@@ -26,6 +26,7 @@ from iart.weights import load_model
 
 MATMUL_SIDE = 2048
 CELLS = 4  # that a pixel attends to in alignment
+INTERPOLATION_TAPS = {"nearest": 1, "bilinear": 4, "bicubic": 16}
 STAGES = ("flow", "align", "fuse", "upsample")
 
 
@@ -130,7 +131,8 @@ def count_operations(config: IARTConfig, frames: int, height: int, width: int) -
     flow = 2 * (frames - 1) * flow_level * sum(0.25**level for level in range(config.flow_levels))
 
     alignments = config.branches * (max(frames - 1, 0) + max(frames - 2, 0))
-    align = alignments * (3 * c * c + 2 * CELLS * c)
+    taps = INTERPOLATION_TAPS.get(config.alignment)
+    align = alignments * (3 * c * c + 2 * CELLS * c if taps is None else taps * c)
 
     # Per pixel: q k v, attention, projection and MLP, of three frames or for the middle one.
     block = 3 * (8 * c * c + 2 * cells * c)

@@ -1,4 +1,4 @@
-"""Implicit alignment: each pixel attends to the 2×2 cells its flow points at (IART §3.2)."""
+"""Alignment: features brought to the current frame along flow (IART §3.2)."""
 
 import math
 
@@ -6,6 +6,12 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from iart.model.flow import warp
+
+INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
+ALIGNMENTS = ("implicit", *INTERPOLATIONS)
+"""What `IARTConfig.alignment` may be; all but the first are the ablations of IART §4.3."""
 
 # Base of the encoding's wavelengths; below 1, so later channels turn faster.
 TEMPERATURE = 0.01
@@ -88,6 +94,31 @@ class ImplicitAlign(nn.Module):
             for weight, index, bias in zip(weights, indices, value_bias, strict=True)
         )
         return sum(cells, start=torch.zeros_like(query)).view(b, h, w, c)
+
+
+class InterpolatedAlign(nn.Module):
+    """Resample features at p + flow by interpolation, which has nothing to learn (an ablation).
+
+    Positions outside the map take its border, as `ImplicitAlign` does. Without flow the source
+    comes back as it is.
+    """
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(
+        self,
+        source: Float[Tensor, "b h w c"],
+        current: Float[Tensor, "b h w c"],
+        flow: Float[Tensor, "b 2 h w"],
+    ) -> Float[Tensor, "b h w c"]:
+        """Bring `source` along the flow (pixels, channel 0 = x); `current` is not looked at."""
+        moved = warp(rearrange(source, "b h w c -> b c h w").to(flow), flow, "border", self.mode)
+        return rearrange(moved, "b c h w -> b h w c").to(current.dtype)
+
+
+Align = ImplicitAlign | InterpolatedAlign
 
 
 def cell_indices(floor: Float[Tensor, "b h w 2"]) -> list[Int[Tensor, " p"]]:

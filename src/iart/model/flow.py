@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 
 def warp(
-    x: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"], padding_mode: str = "zeros"
+    x: Float[Tensor, "b c h w"],
+    flow: Float[Tensor, "b 2 h w"],
+    padding_mode: str = "zeros",
+    mode: str = "bilinear",
 ) -> Float[Tensor, "b c h w"]:
-    """Sample `x` bilinearly at p + flow(p); pixel centres are integers (align_corners).
+    """Sample `x` at p + flow(p); pixel centres are integers (align_corners).
 
     Args:
         x: the map to look in.
         flow: displacement in pixels.
         padding_mode: "zeros" or "border", for positions outside `x`.
+        mode: "bilinear", "nearest" or "bicubic" (Keys, a = −0.75).
     """
     h, w = x.shape[-2:]
     rows = torch.arange(h, device=x.device, dtype=flow.dtype)
@@ -28,7 +32,7 @@ def warp(
     grid_x = 2 * (columns + flow[:, 0]) / max(w - 1, 1) - 1
     grid_y = 2 * (rows[:, None] + flow[:, 1]) / max(h - 1, 1) - 1
     grid = torch.stack((grid_x, grid_y), dim=-1)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=True)
+    return F.grid_sample(x, grid, mode=mode, padding_mode=padding_mode, align_corners=True)
 
 
 def _level(channels: tuple[int, ...]) -> nn.Sequential:

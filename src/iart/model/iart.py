@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.model.align import ImplicitAlign
+from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
 from iart.model.flow import SpyNet, neighbour_flows
 from iart.model.fuse import SwinIRFM
@@ -44,6 +44,8 @@ class IARTConfig:
     """Passes through time, backward and forward in turn."""
     drop_path: float = 0.1
     """Stochastic depth of the last block in training; grows linearly from 0 at the first."""
+    alignment: str = "implicit"
+    """How features follow flow: one of `iart.model.align.ALIGNMENTS`; others are ablations."""
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.heads):
@@ -56,6 +58,8 @@ class IARTConfig:
             raise ValueError(f"a window spans 3 frames, got {self.window}")
         if not 1 <= self.branches <= len(BRANCHES):
             raise ValueError(f"branches must be 1 to {len(BRANCHES)}, got {self.branches}")
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(f"alignment must be {', '.join(ALIGNMENTS)}, got {self.alignment!r}")
 
 
 class IART(nn.Module):
@@ -72,7 +76,10 @@ class IART(nn.Module):
         c = config.channels
         self.extract = Conv(3, c)
         self.flow = SpyNet(config.flow_channels, config.flow_levels)
-        self.align = ImplicitAlign(c, config.heads[0])
+        implicit = config.alignment == "implicit"
+        self.align: Align = (
+            ImplicitAlign(c, config.heads[0]) if implicit else InterpolatedAlign(config.alignment)
+        )
         self.branches = nn.ModuleDict(
             {
                 name: SwinIRFM(c, config.depths, config.heads, config.window, config.drop_path)

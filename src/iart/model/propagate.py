@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iart.model.align import ImplicitAlign
+from iart.model.align import Align
 from iart.model.flow import warp
 from iart.model.fuse import SwinIRFM
 
@@ -16,7 +16,7 @@ def propagate(
     features: list[Float[Tensor, "b h w c"]],
     flows: Float[Tensor, "b s 2 h w"],
     fuse: SwinIRFM,
-    align: ImplicitAlign,
+    align: Align,
     *,
     backward: bool,
 ) -> list[Float[Tensor, "b h w c"]]:

@@ -33,12 +33,13 @@ def start(model: IART) -> None:
     start_flow(model.flow)
     nn.init.zeros_(model.head.last.weight)
     _zero_bias(model.head.last)
-    start_align(model.align)
-    # What alignment reads the encodings from carries no picture yet.
-    half = model.config.channels // 2
-    for channel in (1, 2, half + 1, half + 2):
-        model.extract.weight[channel] = 0
-        model.extract.bias[channel] = 0  # pyright: ignore[reportOptionalSubscript]
+    if isinstance(model.align, ImplicitAlign):
+        start_align(model.align)
+        # What alignment reads the encodings from carries no picture yet.
+        half = model.config.channels // 2
+        for channel in (1, 2, half + 1, half + 2):
+            model.extract.weight[channel] = 0
+            model.extract.bias[channel] = 0  # pyright: ignore[reportOptionalSubscript]
     for branch in model.branches.values():
         for attention in branch.modules():
             if isinstance(attention, WindowAttention):

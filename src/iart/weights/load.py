@@ -28,6 +28,8 @@ from iart.weights.tensorfile import (
 )
 
 FORMAT, FORMAT_VERSION = "iart", "1"
+YOUNGER_FIELDS = {"alignment": "implicit"}
+"""Of a configuration: what files written before these fields existed mean."""
 RESERVED = ("format", "format_version", "config")
 PUBLISHED_KEYS = ("params_ema", "params")  # the first that a file has is read
 
@@ -175,6 +177,8 @@ def _config_from_metadata(metadata: Mapping[str, str]) -> IARTConfig:
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"its configuration is not JSON ({error})") from error
     known = {field.name: field.default for field in fields(IARTConfig)}
+    if isinstance(values, dict):
+        values = {**YOUNGER_FIELDS, **values}
     if not isinstance(values, dict) or values.keys() != known.keys():
         found = ", ".join(values) if isinstance(values, dict) else type(values).__name__
         raise WeightsError(f"its configuration has {found}; expected {', '.join(known)}")
@@ -187,6 +191,8 @@ def _config_from_metadata(metadata: Mapping[str, str]) -> IARTConfig:
         elif isinstance(default, float):
             fits = type(value) in (int, float) and 0 <= value < 1
             values[name] = float(value) if fits else value
+        elif isinstance(default, str):
+            fits = isinstance(value, str)
         else:
             fits = type(value) is type(default) and value > 0
         if not fits:

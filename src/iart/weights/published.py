@@ -109,8 +109,14 @@ def to_published(model: IART) -> dict[str, Tensor]:
     """Every tensor of a published file: parameters, constants, and zeros for the unused ones.
 
     Raises:
-        WeightsError: the windows are not square; the published layout cannot say so.
+        WeightsError: the windows are not square, or alignment is not implicit; the published
+            layout cannot say so.
     """
+    if model.config.alignment != "implicit":
+        raise WeightsError(
+            f"the published layout has implicit alignment only, not {model.config.alignment}."
+            " Write .safetensors"
+        )
     _, rows, columns = model.config.window
     if rows != columns:
         raise WeightsError(
