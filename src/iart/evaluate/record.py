@@ -51,9 +51,10 @@ class Crop:
         frame: the frame's name.
         y: the top row, in pixels of the ground truth.
         x: the left column, likewise.
-        difference: mean absolute difference of result and bicubic here, 0 … 255: what ranks crops.
-        lr: the input; each of its pixels is 4×4 pixels of the PNG.
-        bicubic: the input enlarged by `iart.resize.imresize`.
+        difference: how far bicubic, result and ground truth lie apart here, 0 … 255 (the mean over
+            the crop of largest minus smallest value): what ranks crops.
+        lr: the input, each of its pixels 4×4 pixels of the PNG; None if there was none.
+        bicubic: the input enlarged by `iart.resize.imresize`; None if there was none.
         result: the frame that was scored.
         gt: the ground truth.
     """
@@ -64,8 +65,8 @@ class Crop:
     y: int
     x: int
     difference: Score
-    lr: bytes
-    bicubic: bytes
+    lr: bytes | None
+    bicubic: bytes | None
     result: bytes
     gt: bytes
 
@@ -77,10 +78,10 @@ class ClipRecord:
     Attributes:
         name: the clip's name in the protocol.
         frames: the frames that were scored, in order.
-        temporal: tOF, or None where it was not computed (one frame, or no OpenCV).
+        temporal: tOF in pixels, or None where it was not asked for or the clip has one frame.
         seconds: wall clock time of the clip, reading and scoring included.
         windowed: how the clip was cut to fit in memory, or None for the whole clip at once.
-        crops: where result and bicubic differ most.
+        crops: where bicubic, result and ground truth differ most.
         lr_made: its low-resolution frames were made here from the ground truth.
     """
 
@@ -134,7 +135,7 @@ class Record:
         iart_version: version of this package.
         torch_version: version of PyTorch.
         model: name of the model, or of the folder of frames that was scored.
-        weights_hash: SHA-256 of the weights file, None where frames made elsewhere were scored.
+        weights_hash: `iart.weights.weights_hash`; None where frames made elsewhere were scored.
         device: where it ran, in words.
         precision: of the network, e.g. "float32"; None where no network ran.
         date: when the run ended, with its time zone.

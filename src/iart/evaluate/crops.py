@@ -1,0 +1,138 @@
+"""Picks the places to look at: where bicubic, result and ground truth differ most.
+
+Convention: frames are uint8 RGB `3 h w`; places are (y, x) of the top left corner in pixels of
+the ground truth, multiples of 4, so that the same place is whole pixels of the input.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from einops import reduce
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from iart.data.degrade import to_uint8
+from iart.evaluate.record import ClipRecord, Crop
+from iart.resize import imresize
+
+SCALE = 4
+EXAMINED = (
+    8  # frames of a clip: neighbours look alike, and looking at one costs as much as its PSNR
+)
+
+
+class CropPicker:
+    """The best places of one clip so far; sees one frame at a time and keeps only the places.
+
+    Places do not overlap, whatever their frames, so that they show different things.
+
+    Args:
+        frames: how many frames the clip has; at most 8 of them, evenly spread, are looked at.
+        count: places to find.
+        size: side of a crop in pixels of the ground truth, a multiple of 4; less in small frames.
+    """
+
+    def __init__(self, frames: int, *, count: int = 3, size: int = 64) -> None:
+        self._examined = {(2 * i + 1) * frames // (2 * EXAMINED) for i in range(EXAMINED)}
+        self._count = count
+        self._size = size
+        self._seen = 0
+        self._crops: list[Crop] = []
+
+    def add(
+        self,
+        name: str,
+        lr: UInt8[Tensor, "3 h w"] | None,
+        result: UInt8[Tensor, "3 h2 w2"],
+        gt: UInt8[Tensor, "3 h2 w2"],
+    ) -> None:
+        """Look at the clip's next frame; every frame is passed, most return at once.
+
+        Args:
+            name: the frame's name.
+            lr: the input, None if there is none (frames made elsewhere, without their input).
+            result: the frame that is scored.
+            gt: the ground truth.
+        """
+        index, self._seen = self._seen, self._seen + 1
+        if index not in self._examined or self._count < 1:
+            return
+        pictures = {"result": result, "gt": gt}
+        if lr is not None:
+            pictures["bicubic"] = to_uint8(imresize(lr.float() / 255, SCALE))
+        spread = _spread(list(pictures.values()))
+        if lr is not None:
+            pictures["lr"] = lr.repeat_interleave(SCALE, dim=1).repeat_interleave(SCALE, dim=2)
+        for y, x, difference in _best(spread, self._size, self._count):
+            png = {
+                key: _png(picture[:, y : y + self._size, x : x + self._size])
+                for key, picture in pictures.items()
+            }
+            self._crops.append(
+                Crop(
+                    *(name, y, x, difference),
+                    lr=png.get("lr"),
+                    bicubic=png.get("bicubic"),
+                    result=png["result"],
+                    gt=png["gt"],
+                )
+            )
+        self._crops = _apart(self._crops, self._size)[: self._count]
+
+    def crops(self) -> tuple[Crop, ...]:
+        """The places found, those that differ most first."""
+        return tuple(self._crops)
+
+
+def limit_crops(clips: Iterable[ClipRecord], most: int = 24) -> tuple[ClipRecord, ...]:
+    """The same clips with at most `most` crops among them: a set may have thousands of clips."""
+    clips = tuple(clips)
+    places = [(i, crop) for i, clip in enumerate(clips) for crop in clip.crops]
+    places = sorted(places, key=lambda place: -place[1].difference)[:most]
+    return tuple(
+        replace(clip, crops=tuple(crop for j, crop in places if j == i))
+        for i, clip in enumerate(clips)
+    )
+
+
+def _spread(pictures: list[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "rows columns"]:
+    """Largest minus smallest value of the pictures, mean over each 4×4 pixels."""
+    stack = torch.stack(pictures)
+    spread = (stack.amax(dim=0) - stack.amin(dim=0)).float().mean(dim=0)
+    height, width = (side - side % SCALE for side in spread.shape)
+    return reduce(spread[:height, :width], "(h y) (w x) -> h w", "mean", y=SCALE, x=SCALE)
+
+
+def _best(spread: Float[Tensor, "h w"], size: int, count: int) -> Iterator[tuple[int, int, float]]:
+    """Up to `count` squares (y, x, mean) that do not overlap, the highest mean first."""
+    window = [min(size // SCALE, side) for side in spread.shape]
+    if 0 in window:  # less than 4 pixels
+        return
+    means = F.avg_pool2d(spread[None], window, stride=1)[0]
+    for _ in range(count):
+        value, place = means.flatten().max(dim=0)
+        if value < 0:
+            return
+        y, x = divmod(int(place), means.shape[1])
+        yield y * SCALE, x * SCALE, value.item()
+        top, left = max(0, y - window[0] + 1), max(0, x - window[1] + 1)
+        means[top : y + window[0], left : x + window[1]] = -1
+
+
+def _apart(crops: list[Crop], size: int) -> list[Crop]:
+    """Highest first, without those that overlap a higher one."""
+    kept: list[Crop] = []
+    for crop in sorted(crops, key=lambda crop: -crop.difference):
+        if all(max(abs(crop.y - other.y), abs(crop.x - other.x)) >= size for other in kept):
+            kept.append(crop)
+    return kept
+
+
+def _png(picture: UInt8[Tensor, "3 h w"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
