@@ -1,0 +1,163 @@
+"""Preparing training and benchmark data: low-resolution folders, LMDB, lists of clips."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from iart.data.degrade import degrade_bd, degrade_bi
+from iart.data.images import clip_folders, image_names, opened, pixels
+from iart.data.threads import ordered
+from iart.errors import DataError, OptionsError
+from iart.video.pending import PendingOutput, output_error
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+SCALE = 4
+KINDS = {"bi": degrade_bi, "bd": degrade_bd}
+# A PNG text of this name tells how a file was made; PNG ends with the last 8 of these bytes.
+_MADE = "iart-degradation"
+_END = b"IEND\xaeB`\x82"
+_ABANDONED_SECONDS = 3600
+
+
+class _Task(NamedTuple):
+    source: Path
+    target: Path
+    kind: str
+
+
+def degrade_folder(
+    source: Path,
+    target: Path,
+    kind: str,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Write the low-resolution PNG of every image below `source` to the same place below `target`.
+
+    A ground truth whose sides are no multiples of 4 is taken without the up to 3 rows below and
+    columns at the right that are left over, as the published data were prepared (MATLAB's
+    `imresize` alone would round its sides up); training and benchmarks leave them out too.
+
+    Every file appears in one piece. Files that are there, whole, of this kind and not older than
+    their source are skipped; others of the same name are replaced.
+
+    Args:
+        source: a folder of images, or of clips, at any depth.
+        target: made if it is missing.
+        kind: "bi", MATLAB's bicubic, or "bd", blur and decimation.
+        progress: called with (files done, files in all).
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        OptionsError: another kind.
+        DataError: no images; `target` lies in `source`; an image that cannot be read or is below
+            4×4; two images would get one name; `target` has images of a clip that `source` lacks.
+        OutputError: the operating system refuses.
+    """
+    if kind not in KINDS:
+        raise OptionsError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    tasks = _tasks(source, target, kind)
+    written = uneven = 0
+    if progress:
+        progress(0, len(tasks))
+    workers = os.cpu_count() or 1
+    for done, (wrote, left_over) in enumerate(ordered(_degrade, tasks, workers=workers), 1):
+        written += wrote
+        uneven += left_over
+        if progress:
+            progress(done, len(tasks))
+    if uneven:
+        logger.warning(
+            "%d images have sides that are no multiples of %d: rows below and columns at the right"
+            " were left out",
+            uneven,
+            SCALE,
+        )
+    return written
+
+
+def _tasks(source: Path, target: Path, kind: str) -> list[_Task]:
+    if target.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"cannot write to '{target}': it lies in '{source}', which is read")
+    clips = clip_folders(source)
+    if not clips:
+        raise DataError(f"no images in '{source}': expected a folder of images, or of clips")
+    tasks: list[_Task] = []
+    for clip, folder in clips.items():
+        place = target / clip
+        names = {f"{Path(name).stem}.png": name for name in image_names(folder)}
+        if len(names) < len(image_names(folder)):
+            raise DataError(f"'{folder}' has two images of one name: their PNG would be the same")
+        if place.is_dir():
+            if foreign := set(image_names(place)) - set(names):
+                raise DataError(
+                    f"'{place}' has '{min(foreign)}', which '{folder}' lacks; remove it or pass"
+                    " another folder"
+                )
+            _remove_abandoned(place)
+        tasks += [_Task(folder / name, place / png, kind) for png, name in names.items()]
+    return tasks
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Files that a run which was killed did not finish."""
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+            part.unlink(missing_ok=True)
+
+
+def _degrade(task: _Task) -> tuple[bool, bool]:
+    """(whether it was written, whether rows or columns were left over)."""
+    with opened(task.source, str(task.source)) as image:
+        width, height = (side // SCALE * SCALE for side in image.size)
+        left_over = (width, height) != image.size
+        if not (width and height):
+            raise DataError(f"image '{task.source}' is {image.width}×{image.height}: below 4×4")
+        if _is_done(task, (width // SCALE, height // SCALE)):
+            return False, left_over
+        truth = pixels(image, (0, 0, width, height))
+    low = KINDS[task.kind](rearrange(torch.from_numpy(truth.copy()), "h w c -> c h w"))
+    _write_png(rearrange(low, "c h w -> h w c").numpy(), task)
+    return True, left_over
+
+
+def _is_done(task: _Task, size: tuple[int, int]) -> bool:
+    try:
+        if task.target.stat().st_mtime < task.source.stat().st_mtime:
+            return False
+        with task.target.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            whole = file.read() == _END
+        with Image.open(task.target) as image:
+            return whole and image.size == size and image.info.get(_MADE) == task.kind
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _write_png(picture: np.ndarray, task: _Task) -> None:
+    note = PngInfo()
+    note.add_text(_MADE, task.kind)
+    try:
+        task.target.parent.mkdir(parents=True, exist_ok=True)
+        pending = PendingOutput(task.target, overwrite=True)
+        try:
+            Image.fromarray(picture).save(pending.part, format="png", pnginfo=note)
+            pending.commit()
+        except BaseException:
+            pending.discard()
+            raise
+    except OSError as error:
+        raise output_error(task.target, error) from error
