@@ -20,9 +20,8 @@ from iart.evaluate.record import ClipRecord, Crop
 from iart.resize import imresize
 
 SCALE = 4
-EXAMINED = (
-    8  # frames of a clip: neighbours look alike, and looking at one costs as much as its PSNR
-)
+# Frames of a clip that are looked at: neighbours are alike, and each costs as much as its PSNR.
+EXAMINED = 8
 
 
 class CropPicker:
