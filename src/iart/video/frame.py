@@ -13,6 +13,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from iart.errors import OptionsError
+
 UNSPECIFIED = 2
 """The colour number that says nothing; a resolved `Color` does not contain it."""
 
@@ -44,6 +46,44 @@ class Frame:
         _, height, width = self.data.shape
         cut = ", cut" if self.cut else ""
         return f"Frame({width}x{height} at {float(self.time):.3f} s{cut})"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of the picture as shown, in pixels of the source.
+
+    Attributes:
+        width: at least 1.
+        height: at least 1.
+        x: of the left column that is kept, from 0.
+        y: of the top row that is kept, from 0.
+    """
+
+    width: int
+    height: int
+    x: int
+    y: int
+
+    def check(self, width: int, height: int) -> None:
+        """Refuse a rectangle that does not lie inside a picture of this size.
+
+        Raises:
+            OptionsError: it does not.
+        """
+        inside = 0 <= self.x <= width - self.width and 0 <= self.y <= height - self.height
+        if not inside or self.width < 1 or self.height < 1:
+            raise OptionsError(
+                f"crop {self} does not lie inside the picture of {width}x{height}. Pass "
+                "width:height:x:y of a part of it"
+            )
+
+    def cut(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "c ch cw"]:
+        """The part of a picture, in memory of its own."""
+        rows, columns = slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+        return image[:, rows, columns].clone()
+
+    def __str__(self) -> str:
+        return f"{self.width}:{self.height}:{self.x}:{self.y}"
 
 
 @dataclass(frozen=True)

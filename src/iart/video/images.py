@@ -1,26 +1,22 @@
 """Series of images as a video: folders, globs and lists, in natural order."""
 
 import glob
-import io
+import math
 import re
 import stat
-import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-import av
-from av.container import InputContainer
 from av.error import FFmpegError
-from PIL import Image
 
 from iart.errors import InputError, OptionsError
 from iart.video.color import to_rgb
-from iart.video.frame import Frame, Loss, VideoInfo
-from iart.video.orientation import Orientation, orientation_of
-from iart.video.probe import cannot_read, codec_name, color_tags
-from iart.video.reader import VideoReader
+from iart.video.frame import Crop, Frame, Loss, VideoInfo
+from iart.video.image_decode import common_size, decode_image, image_orientation, sizes_differ
+from iart.video.probe import cannot_read, color_tags
+from iart.video.reader import VideoReader, limited
 from iart.video.scenes import CutDetector
 from iart.video.tags import SRGB, resolve_color
 
@@ -35,16 +31,6 @@ IMAGE_ENDINGS = frozenset(
 )
 """Files with other endings in a folder are not taken for images."""
 
-_EXIF_ORIENTATION = 0x0112
-_ORIENTATIONS = {
-    2: Orientation(mirror_x=True),
-    3: Orientation(mirror_x=True, mirror_y=True, rotation=180),
-    4: Orientation(mirror_y=True),
-    5: Orientation(True),
-    6: Orientation(True, mirror_x=True, rotation=90),
-    7: Orientation(True, mirror_x=True, mirror_y=True),
-    8: Orientation(True, mirror_y=True, rotation=270),
-}
 _SIZE_OF_BT601 = (1, 576)  # images without a description use BT.601, whatever their size
 
 _RATES = (Fraction(1, 1000), Fraction(1000))
@@ -119,6 +105,9 @@ class ImageReader:
         *,
         rate: Fraction = Fraction(25),
         scenes: bool = True,
+        crop: Crop | None = None,
+        start_seconds: Fraction | None = None,
+        end_seconds: Fraction | None = None,
     ) -> None:
         """Find the images and compare their sizes.
 
@@ -126,16 +115,22 @@ class ImageReader:
             source: a folder, a glob ("frames/*.png"), or a list of files; shown in natural order.
             rate: frames per second.
             scenes: mark the first frame of each new scene by `cut`.
+            crop: the part of the picture to give, as shown; None for all of it.
+            start_seconds: give the frames whose `time` lies in [start_seconds, end_seconds), the
+                same as without these limits; None from the first one.
+            end_seconds: None to the last one.
 
         Raises:
             InputError: there are no images, none can be decoded, or their sizes differ.
-            OptionsError: a rate that video files cannot state.
+            OptionsError: a rate that video files cannot state, a crop outside the picture, or an
+                end that is not after the start.
         """
         self._paths = find_images(source)
-        self._rate, self._scenes = _checked_rate(rate), scenes
+        self._rate, self._scenes, self._crop = _checked_rate(rate), scenes, crop
+        self._start_seconds, self._end_seconds = start_seconds, end_seconds
         self.losses = []
-        self._size = _common_size(self._paths)
-        self.info = self._read_info()
+        self._size = common_size(self._paths)
+        self.info = limited(self._read_info(), crop, start_seconds, end_seconds)
 
     def __enter__(self) -> "ImageReader":
         return self
@@ -154,10 +149,13 @@ class ImageReader:
     def __iter__(self) -> Iterator[Frame]:
         self.losses = []
         detector = CutDetector() if self._scenes else None
-        for index, path in enumerate(self._paths):
+        first, last = self._range()
+        for index, path in enumerate(self._paths[:last]):
+            if index < first - 2:  # two images before the first one tell whether it is a cut
+                continue
             try:
-                decoded, codec = _decode(path)
-                orientation = _orientation(path, decoded)
+                decoded, codec = decode_image(path)
+                orientation = image_orientation(path, decoded)
                 size = orientation.size(decoded.width, decoded.height)
                 color = resolve_color(
                     color_tags(decoded), decoded.format.name, _SIZE_OF_BT601, self._rate
@@ -166,13 +164,24 @@ class ImageReader:
                     decoded, color, siting="centre" if codec in ("mjpeg", "webp") else "left"
                 )
             except (FFmpegError, InputError, OSError) as error:
-                self._lose(index, path, error)
+                if index >= first:
+                    self._lose(index, path, error)
                 continue
             if size != self._size:
-                raise _sizes_differ(self._paths[0], self._size, path, size)
+                raise sizes_differ(self._paths[0], self._size, path, size)
             # images of one series may differ in format, which is no cut
             cut = detector is not None and detector.is_cut(decoded.reformat(format="gray"))
-            yield Frame(orientation.upright(image), index, 1 / self._rate, 1, cut)
+            if index >= first:
+                image = orientation.upright(image)
+                image = image if self._crop is None else self._crop.cut(image)
+                yield Frame(image, index, 1 / self._rate, 1, cut)
+
+    def _range(self) -> tuple[int, int]:
+        """Indices [first, last) of the images that are asked for."""
+        start, end = self._start_seconds, self._end_seconds
+        first = 0 if start is None else max(0, math.ceil(start * self._rate))
+        last = len(self._paths) if end is None else max(0, math.ceil(end * self._rate))
+        return first, min(last, len(self._paths))
 
     def _lose(self, index: int, path: Path, error: Exception) -> None:
         reason = f"'{path.name}' cannot be decoded: {getattr(error, 'strerror', None) or error}"
@@ -182,7 +191,7 @@ class ImageReader:
         reason: Exception | None = None
         for path in self._paths:
             try:
-                decoded, codec = _decode(path)
+                decoded, codec = decode_image(path)
             except (FFmpegError, InputError, OSError) as error:
                 reason = reason or error
                 continue
@@ -201,7 +210,7 @@ class ImageReader:
                 pixel_format=decoded.format.name,
                 bit_depth=max(component.bits for component in decoded.format.components),
                 color=SRGB,
-                rotation=_orientation(path, decoded).rotation,
+                rotation=image_orientation(path, decoded).rotation,
                 variable_rate=False,
             )
         text = getattr(reason, "strerror", None) or reason
@@ -215,86 +224,15 @@ def _checked_rate(rate: Fraction) -> Fraction:
     return rate
 
 
-def _decode(path: Path) -> tuple[av.VideoFrame, str]:
-    """The picture in a file and the name of its codec."""
-    try:
-        # from memory: FFmpeg would take a % in a file's name for a pattern
-        return _first_picture(io.BytesIO(path.read_bytes()), None, {})
-    except FFmpegError:
-        return _first_picture(str(path), "image2", {"pattern_type": "none"})
-
-
-def _first_picture(
-    source: io.BytesIO | str, form: str | None, options: dict[str, str]
-) -> tuple[av.VideoFrame, str]:
-    opened: InputContainer = av.open(source, mode="r", format=form, options=options)
-    with opened as container:
-        for stream in container.streams.video[:1]:
-            for frame in container.decode(stream):
-                return frame, codec_name(stream)
-    raise InputError("it holds no picture")
-
-
-def _orientation(path: Path, decoded: av.VideoFrame) -> Orientation:
-    header = _header(path)
-    return header[1] if header is not None else orientation_of(decoded)
-
-
-def _header(path: Path) -> tuple[tuple[int, int], Orientation] | None:
-    """Size as stored, and orientation, without decoding; None if Pillow cannot tell."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images and of odd metadata
-            with Image.open(path) as image:
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-                return image.size, _ORIENTATIONS.get(orientation, Orientation())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def _common_size(paths: list[Path]) -> tuple[int, int]:
-    """(width, height) as shown of all images; those that cannot be read are left to iteration."""
-    first: tuple[Path, tuple[int, int]] | None = None
-    for path in paths:
-        size = _shown_size(path)
-        if size is None:
-            continue
-        if first is None:
-            first = (path, size)
-        elif size != first[1]:
-            raise _sizes_differ(*first, path, size)
-    if first is None:
-        raise cannot_read(paths[0], "no image can be decoded. Pass images such as PNG or JPEG")
-    return first[1]
-
-
-def _shown_size(path: Path) -> tuple[int, int] | None:
-    header = _header(path)
-    if header is not None:
-        (width, height), orientation = header
-        return orientation.size(width, height)
-    try:
-        decoded, _ = _decode(path)
-    except (FFmpegError, InputError, OSError):
-        return None
-    return orientation_of(decoded).size(decoded.width, decoded.height)
-
-
-def _sizes_differ(
-    first: Path, first_size: tuple[int, int], other: Path, other_size: tuple[int, int]
-) -> InputError:
-    sizes = "'{}' is {}x{}, '{}' is {}x{}".format(first.name, *first_size, other.name, *other_size)
-    return InputError(
-        f"cannot read '{first.parent.name}': images of different sizes ({sizes})."
-        " Pass images of one size"
-    )
-
-
 def open_video(
     source: str | Path | Sequence[str | Path],
     *,
     rate: Fraction = Fraction(25),
     scenes: bool = True,
+    deinterlace: str = "auto",
+    crop: Crop | None = None,
+    start_seconds: Fraction | None = None,
+    end_seconds: Fraction | None = None,
 ) -> VideoReader | ImageReader:
     """A reader for a video file, a folder, a glob or a list of images.
 
@@ -302,12 +240,29 @@ def open_video(
         source: what exists under its name is taken as it is; otherwise * ? [ make it a glob.
         rate: frames per second, for images; a video brings its own.
         scenes: mark the first frame of each new scene by `cut`.
+        deinterlace: what to do about fields, see `VideoReader`; images are taken as they are.
+        crop: the part of the picture to give, as shown; None for all of it.
+        start_seconds: give the frames whose `time` lies in [start_seconds, end_seconds), the
+            same as without these limits; None from the first one.
+        end_seconds: None to the last one.
 
     Raises:
         InputError: see `VideoReader` and `ImageReader`.
+        OptionsError: likewise.
     """
+
+    def images(source: str | Path | Sequence[str | Path]) -> ImageReader:
+        return ImageReader(
+            source,
+            rate=rate,
+            scenes=scenes,
+            crop=crop,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+        )
+
     if not isinstance(source, str | Path):
-        return ImageReader(source, rate=rate, scenes=scenes)
+        return images(source)
     if not str(source):
         raise InputError("cannot read '': the name is empty. Pass a file or a folder of images")
     path = Path(source)
@@ -316,7 +271,14 @@ def open_video(
     except OSError:
         mode = 0  # nothing of that name
     if stat.S_ISREG(mode) and _is_image(path):
-        return ImageReader([path], rate=rate, scenes=scenes)
+        return images([path])
     if stat.S_ISDIR(mode) or (not mode and glob.has_magic(str(source))):
-        return ImageReader(source, rate=rate, scenes=scenes)
-    return VideoReader(path, scenes=scenes)
+        return images(source)
+    return VideoReader(
+        path,
+        scenes=scenes,
+        deinterlace=deinterlace,
+        crop=crop,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+    )

@@ -17,12 +17,22 @@ _MAX_REASONS = 3
 class LossLog:
     """Losses by time; those that overlap or touch become one."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Fraction | None = None, end: Fraction | None = None) -> None:
+        """Losses are recorded as far as they lie in [start, end) seconds; None is no limit."""
         self.losses: list[Loss] = []
+        self._start, self._end = start, end
 
     def add(self, start: Fraction, end: Fraction, reason: str) -> None:
         """Record a loss over [start, end) seconds."""
         end = max(start, end)
+        if self._start is not None:
+            if end <= self._start:
+                return
+            start = max(start, self._start)
+        if self._end is not None:
+            if start >= self._end:
+                return
+            end = min(end, self._end)
         apart: list[Loss] = []
         for other in self.losses:
             until = other.end_seconds
