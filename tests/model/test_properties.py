@@ -137,19 +137,35 @@ def test_gradients_reach_every_parameter():
     assert key_bias.abs().max() < 1e-4 * other.abs().max()
 
 
-def test_stochastic_depth_only_in_training():
+def test_stochastic_depth_follows_its_draws():
     config = IARTConfig(8, 4, 4, (4,), 2, (2, 2), (2, 2), (3, 4, 4), drop_path=0.5)
-    model, clip = with_formula_weights(IART(config)), noise(1, 3, 3, 8, 8)
+    model, clip = with_formula_weights(IART(config)), noise(2, 3, 3, 8, 8)
+    draws = noise(2, 4, 3, 4, 2)
     with torch.inference_mode():
-        assert model(clip).equal(model(clip))
-        model.train()
-        torch.manual_seed(0)
-        assert not model(clip).equal(model(clip))
+        kept = model(clip)
+        dropped = model(clip, draws)
+        assert model(clip, draws).equal(dropped)
+        assert not dropped.equal(kept)
+        assert_close(dropped, torch.cat([model(clip[i : i + 1], draws[i : i + 1]) for i in (0, 1)]))
+        # Nothing is below a rate of 0, and all that is kept is scaled.
+        assert not model(clip, torch.ones_like(draws)).equal(kept)
+
+
+def test_every_draw_counts():
+    """Each of branches × frames × blocks × 2 numbers of a sample drops something of its own."""
+    config = IARTConfig(8, 4, 4, (4,), 2, (2, 1), (2, 2), (3, 4, 4), branches=2, drop_path=0.5)
+    model, clip = with_formula_weights(IART(config)), noise(1, 3, 3, 8, 8)
+    draws = torch.ones(1, 2, 3, 3, 2)
+    with torch.inference_mode():
+        kept = model(clip, draws)
+        for place in torch.ones_like(draws).nonzero().tolist():
+            one = draws.index_put(tuple(torch.tensor(place)), torch.tensor(0.0))
+            assert model(clip, one).equal(kept) == (place[3] == 0)  # the first block has rate 0
 
 
 def test_drop_path_keeps_the_expectation():
-    torch.manual_seed(0)
-    out = drop_path(torch.ones(20_000, 2, 3), 0.3, training=True)
+    draws = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    out = drop_path(torch.ones(20_000, 2, 3), 0.3, draws)
     assert out.flatten(1).std(dim=1).max() == 0  # whole samples
     torch.testing.assert_close(out.unique(), torch.tensor([0, 1 / 0.7]))
     assert abs(float(out.mean()) - 1) < 0.02
@@ -157,8 +173,22 @@ def test_drop_path_keeps_the_expectation():
 
 def test_drop_path_without_effect():
     x = noise(4, 3)
-    assert drop_path(x, 0.3, training=False) is x
-    assert drop_path(x, 0.0, training=True) is x
+    assert drop_path(x, 0.3, None) is x
+    assert drop_path(x, 0.0, torch.zeros(4)) is x
+
+
+def test_recomputing_changes_no_gradient():
+    config = IARTConfig(8, 4, 4, (4,), 2, (2, 1), (2, 2), (3, 4, 4), drop_path=0.5)
+    model = with_formula_weights(IART(config)).train()
+    clip, draws = smooth_input("recompute", (2, 4, 3, 8, 8), clamp=True), noise(2, 4, 4, 3, 2)
+    gradients: list[list[Tensor]] = []
+    for recompute in (False, True):
+        out = model(clip, draws, recompute=recompute)
+        (out * noise(2, 4, 3, 32, 32)).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        model.zero_grad(set_to_none=True)
+    assert len(gradients[1]) == len(gradients[0]) == len(list(model.parameters()))
+    assert all(a.equal(b) for a, b in zip(*gradients, strict=True))
 
 
 def test_rates_of_stochastic_depth_grow_linearly():

@@ -13,11 +13,13 @@ MLP_RATIO = 2
 Grids = tuple[WindowGrid, WindowGrid]  # plain, shifted
 
 
-def drop_path(x: Float[Tensor, "b ..."], rate: float, *, training: bool) -> Float[Tensor, "b ..."]:
-    """Stochastic depth: in training, zero whole samples with probability `rate`, scale the rest."""
-    if rate == 0 or not training:
+def drop_path(
+    x: Float[Tensor, "b ..."], rate: float, draws: Float[Tensor, " b"] | None
+) -> Float[Tensor, "b ..."]:
+    """Stochastic depth: zero the samples whose draw is below `rate`, scale the rest."""
+    if rate == 0 or draws is None:
         return x
-    keep = torch.rand(x.shape[0], device=x.device) >= rate
+    keep = draws >= rate
     return x * (keep.to(x.dtype) / (1 - rate)).view(-1, *(1,) * (x.ndim - 1))
 
 
@@ -49,17 +51,19 @@ class Block(nn.Module):
         x: Float[Tensor, "b 3 h w c"],
         biases: Float[Tensor, "kinds n k k"],
         grids: Grids,
+        draws: Float[Tensor, "b 2"] | None = None,
         *,
         only_middle: bool = False,
     ) -> Float[Tensor, "b t h w c"]:
         """All three frames, t = 3, or with `only_middle` what the middle one needs, t = 1."""
+        attention_draws, mlp_draws = (None, None) if draws is None else draws.unbind(1)
         grid = grids[self.shifted]
         windows = grid.partition(self.norm1(x))
         attended = self.attention(windows, biases, grid, x.shape[0], only_middle=only_middle)
         if only_middle:
             x = x[:, 1:2]
-        x = x + drop_path(grid.merge(attended, x.shape[0]), self.drop, training=self.training)
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop, training=self.training)
+        x = x + drop_path(grid.merge(attended, x.shape[0]), self.drop, attention_draws)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop, mlp_draws)
 
 
 class Group(nn.Module):
@@ -80,14 +84,16 @@ class Group(nn.Module):
         x: Float[Tensor, "b 3 h w c"],
         biases: list[Tensor],
         grids: Grids,
+        draws: Float[Tensor, "b blocks 2"] | None = None,
         *,
         only_middle: bool = False,
     ) -> Float[Tensor, "b t h w c"]:
         """`only_middle` holds for the last block, its convolution and the sum."""
         y = x
-        for block, bias in zip(self.blocks, biases, strict=True):
+        for i, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
             last = block is self.blocks[-1]
-            y = block(y, bias, grids, only_middle=only_middle and last)
+            block_draws = None if draws is None else draws[:, i]
+            y = block(y, bias, grids, block_draws, only_middle=only_middle and last)
         y = self.conv(y.flatten(0, 1)).view_as(y)
         return y + (x[:, 1:2] if only_middle else x)
 
@@ -133,15 +139,22 @@ class SwinIRFM(nn.Module):
         return [cast("Group", group).biases() for group in self.groups]
 
     def forward(
-        self, maps: Float[Tensor, "b 3 h w c"], biases: list[list[Tensor]] | None = None
+        self,
+        maps: Float[Tensor, "b 3 h w c"],
+        biases: list[list[Tensor]] | None = None,
+        draws: Float[Tensor, "b blocks 2"] | None = None,
     ) -> Float[Tensor, "b h w c"]:
-        """Fuse; `biases` as `self.biases()` gives them."""
+        """Fuse; `biases` as `self.biases()` gives them, `draws` for stochastic depth."""
         h, w = maps.shape[2:4]
         grids = (
             WindowGrid(h, w, self.window, shifted=False),
             WindowGrid(h, w, self.window, shifted=True),
         )
         x = self.embed_norm(maps)
+        first = 0
         for group, group_biases in zip(self.groups, biases or self.biases(), strict=True):
-            x = group(x, group_biases, grids, only_middle=group is self.groups[-1])
+            end = first + len(group_biases)
+            group_draws = None if draws is None else draws[:, first:end]
+            x = group(x, group_biases, grids, group_draws, only_middle=group is self.groups[-1])
+            first = end
         return self.conv(self.norm(x[:, 0])) + maps[:, 1]

@@ -16,7 +16,7 @@ from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
 from iart.model.flow import SpyNet, neighbour_flows
 from iart.model.fuse import SwinIRFM
-from iart.model.propagate import BRANCHES, propagate
+from iart.model.propagate import BRANCHES, propagate, recomputed
 from iart.model.upsample import Head
 
 
@@ -43,7 +43,7 @@ class IARTConfig:
     branches: int = 4
     """Passes through time, backward and forward in turn."""
     drop_path: float = 0.1
-    """Stochastic depth of the last block in training; grows linearly from 0 at the first."""
+    """Rate of stochastic depth of the last block; grows linearly from 0 at the first."""
     alignment: str = "implicit"
     """How features follow flow: one of `iart.model.align.ALIGNMENTS`; others are ablations."""
 
@@ -88,16 +88,37 @@ class IART(nn.Module):
         )
         self.head = Head(c, config.mid_channels, config.head_channels)
 
-    def forward(self, frames: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 4*h 4*w"]:
-        """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped."""
+    def forward(
+        self,
+        frames: Float[Tensor, "b t 3 h w"],
+        draws: Float[Tensor, "b branches t blocks 2"] | None = None,
+        *,
+        recompute: bool = False,
+    ) -> Float[Tensor, "b t 3 4*h 4*w"]:
+        """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped.
+
+        Args:
+            frames: the clip.
+            draws: numbers in [0, 1) that decide what stochastic depth drops (training only): for
+                every sample, branch, frame, block and its two halves; None drops nothing.
+            recompute: save memory in training: what propagation steps and the head compute inside
+                is computed again for the gradient instead of kept.
+        """
         backward_flows, forward_flows = neighbour_flows(self.flow, frames)
         features = [self.extract(rearrange(x, "b c h w -> b h w c")) for x in frames.unbind(1)]
-        for name, fuse in self.branches.items():
+        for i, (name, fuse) in enumerate(self.branches.items()):
             backward = name.startswith("backward")
-            flows = backward_flows if backward else forward_flows
             features = propagate(
-                features, flows, cast("SwinIRFM", fuse), self.align, backward=backward
+                features,
+                backward_flows if backward else forward_flows,
+                cast("SwinIRFM", fuse),
+                self.align,
+                None if draws is None else draws[:, i],
+                backward=backward,
+                recompute=recompute,
             )
-        return torch.stack(
-            [self.head(x, frame) for x, frame in zip(features, frames.unbind(1), strict=True)], 1
-        )
+        enlarged = [
+            recomputed(self.head, x, frame) if recompute else self.head(x, frame)
+            for x, frame in zip(features, frames.unbind(1), strict=True)
+        ]
+        return torch.stack(enlarged, dim=1)

@@ -1,8 +1,11 @@
 """Second-order propagation: features travel through time, aligned at every step (IART §3.1)."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from iart.model.align import Align
 from iart.model.flow import warp
@@ -17,8 +20,10 @@ def propagate(
     flows: Float[Tensor, "b s 2 h w"],
     fuse: SwinIRFM,
     align: Align,
+    draws: Float[Tensor, "b t blocks 2"] | None = None,
     *,
     backward: bool,
+    recompute: bool = False,
 ) -> list[Float[Tensor, "b h w c"]]:
     """One direction: every frame is fused with its last two outputs, aligned to it.
 
@@ -28,7 +33,9 @@ def propagate(
             frame i to i + 1 if `backward`, from frame i + 1 to i otherwise.
         fuse: SwinIRFM of this branch.
         align: shared by all branches and both orders.
+        draws: for stochastic depth, see `IART.forward`.
         backward: visit the frames last to first.
+        recompute: keep only what enters each step for the gradient, not what it computes inside.
 
     Returns:
         A map per frame, in time order.
@@ -36,25 +43,48 @@ def propagate(
     t = len(features)
     outputs: list[Tensor] = [features[0]] * t
     biases = fuse.biases()
-    one_back = two_back = flow = None
+
+    def step(current: Tensor, draws: Tensor | None, *past: Tensor | None) -> Tensor:
+        return fuse(_maps(align, current, *past), biases, draws)
+
+    one_back = two_back = flow = last_flow = None
     for i in reversed(range(t)) if backward else range(t):
-        current = features[i]
-        if one_back is None:
-            maps = (current, current, current)
-        else:
+        if one_back is not None:
             last_flow, flow = flow, flows[:, i if backward else i - 1]
-            if two_back is None or last_flow is None:
-                maps = (align(one_back, current, flow), current, torch.zeros_like(current))
-            else:
-                # Two frames back: this step's flow, then the last step's seen from there.
-                far_flow = flow + warp(last_flow, flow)
-                aligned = align(
-                    torch.cat((one_back, two_back)),
-                    torch.cat((current, current)),
-                    torch.cat((flow, far_flow)),
-                )
-                near, far = aligned.chunk(2)
-                maps = (near, current, far)
-        two_back, one_back = one_back, fuse(torch.stack(maps, dim=1), biases)
-        outputs[i] = one_back
+        step_draws = None if draws is None else draws[:, i]
+        inputs = (features[i], step_draws, one_back, two_back, flow, last_flow)
+        outputs[i] = recomputed(step, *inputs) if recompute else step(*inputs)
+        two_back, one_back = one_back, outputs[i]
     return outputs
+
+
+def _maps(
+    align: Align,
+    current: Float[Tensor, "b h w c"],
+    one_back: Float[Tensor, "b h w c"] | None,
+    two_back: Float[Tensor, "b h w c"] | None,
+    flow: Float[Tensor, "b 2 h w"] | None,
+    last_flow: Float[Tensor, "b 2 h w"] | None,
+) -> Float[Tensor, "b 3 h w c"]:
+    """What a step fuses: [previous, current, second-previous], brought to the current frame."""
+    if one_back is None or flow is None:
+        maps = (current, current, current)
+    elif two_back is None or last_flow is None:
+        maps = (align(one_back, current, flow), current, torch.zeros_like(current))
+    else:
+        # Two frames back: this step's flow, then the last step's seen from there.
+        far_flow = flow + warp(last_flow, flow)
+        aligned = align(
+            torch.cat((one_back, two_back)),
+            torch.cat((current, current)),
+            torch.cat((flow, far_flow)),
+        )
+        near, far = aligned.chunk(2)
+        maps = (near, current, far)
+    return torch.stack(maps, dim=1)
+
+
+def recomputed(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """Call a function that, for the gradient, is computed again instead of kept in memory."""
+    # Nothing inside draws random numbers: draws are inputs.
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
