@@ -1,37 +1,26 @@
-"""Puts an output together: video stream, tracks, chapters, metadata; and rehearses it in memory.
+"""Puts an output together: video stream, tracks, chapters, metadata."""
 
-The rehearsal is the same assembly with two blank frames and the first packets of each track, read
-back. What does not come back is worked around or told to the user before the real work starts.
-"""
-
-import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from iart.errors import OutputError
 from iart.video.codecs import Encoding
 from iart.video.copier import TrackCopier
-from iart.video.dry_mux import Shape, add_video, blank_packets, explained
+from iart.video.dry_mux import Shape, add_video, explained
 from iart.video.frame import VideoInfo
 from iart.video.hdr import read_mastering
-from iart.video.lanes import Lane, copy_packet, open_lane
-from iart.video.plans import Plan, TrackPlans, container_metadata, kind_of
-from iart.video.tracks import open_source, plan_tracks, refusal
+from iart.video.matroska import amend, display_size
+from iart.video.plans import TrackPlans, container_metadata
+from iart.video.tracks import open_source, plan_tracks
 
-_MOST_DELAYS = 5
 _CLOCK_JUMPS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: times count from anywhere (MPEG-TS, DVD)
-
-_SHOWN = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics")
 
 
 @dataclass(frozen=True)
@@ -46,6 +35,8 @@ class Assembly:
         metadata: of the whole file.
         chapters: as PyAV takes them.
         shift: seconds added to all times.
+        start_seconds: tracks are carried from this time of the source on; None from their start.
+        end_seconds: and up to here; None to their end.
         delays: seconds by which tracks are late in Matroska's blocks, by source index; stated in
             the track's header, so that players take them back.
         options: of the muxer.
@@ -58,6 +49,8 @@ class Assembly:
     metadata: dict[str, str] = field(default_factory=dict)
     chapters: tuple[Any, ...] = ()
     shift: Fraction = Fraction(0)
+    start_seconds: Fraction | None = None
+    end_seconds: Fraction | None = None
     delays: dict[int, Fraction] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
 
@@ -79,15 +72,16 @@ def with_tracks(
     encoding = assembly.encoding
     with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
         tracks = plan_tracks(source, like.stream_index, encoding.container, drop)
-        shift = _shift(source, tracks, like)
+        cut = assembly.start_seconds is not None
+        shift = assembly.shift if cut else _shift(source, tracks, like)
         metadata = container_metadata(source.metadata)
-        chapters = tuple(_shifted(chapter, shift) for chapter in source.chapters())
+        chapters = _chapters(source, shift, assembly.end_seconds)
     light: dict[str, str] = {}
     if like.bit_depth > 8:
         with explained(f"cannot read '{like.path}' again"), open_source(like.path) as source:
             light = read_mastering(source, like.stream_index).encoder_options(encoding.encoder)
     notes = list(tracks.notes)
-    if shift:
+    if shift and not cut:
         notes.append(
             f"times: the source counts from {float(-shift):.3f} s, the output from 0; all tracks"
             " move alike"
@@ -114,13 +108,17 @@ def _shift(source: InputContainer, tracks: TrackPlans, like: VideoInfo) -> Fract
     return -(first // like.time_base) * like.time_base
 
 
-def _shifted(chapter, shift: Fraction):
-    ticks = round(shift / chapter["time_base"])
-    return {
-        **chapter,
-        "start": max(0, chapter["start"] + ticks),
-        "end": max(0, chapter["end"] + ticks),
-    }
+def _chapters(source: InputContainer, shift: Fraction, end: Fraction | None) -> tuple[Any, ...]:
+    """Those that the output shows, in its times."""
+    shifted = []
+    for chapter in source.chapters():
+        base = chapter["time_base"] or Fraction(1)
+        ticks = round(shift / base)
+        last = chapter["end"] if end is None else min(chapter["end"], round(end / base))
+        start, stop = max(0, chapter["start"] + ticks), last + ticks
+        if stop > start or (end is None and not shift):
+            shifted.append({**chapter, "start": start, "end": max(0, stop)})
+    return tuple(shifted)
 
 
 def assemble(
@@ -143,7 +141,8 @@ def assemble(
             file,
             "w",
             format=container.muxer,
-            container_options=assembly.options,
+            # no version, no time of day, no random numbers: the same work gives the same bytes
+            container_options={"fflags": "+bitexact"} | assembly.options,
             metadata_errors="surrogateescape",
         )
         output.metadata.update(assembly.metadata)
@@ -158,6 +157,8 @@ def assemble(
                 assembly.tracks.carried,
                 assembly.shift,
                 assembly.delays,
+                start_seconds=assembly.start_seconds,
+                end_seconds=assembly.end_seconds,
             )
         if assembly.chapters:
             output.set_chapters(list(assembly.chapters))
@@ -165,159 +166,15 @@ def assemble(
     return output, video, copier
 
 
-def rehearse(assembly: Assembly) -> tuple[Assembly, tuple[str, ...]]:
-    """Try the assembly in memory; what can be mended is, the rest is noted.
-
-    Returns:
-        The assembly to use, and one line per loss.
-
-    Raises:
-        OutputError: an encoder or the container refuses.
-    """
-    if assembly.is_matroska and assembly.source is not None:
-        assembly = replace(assembly, delays=_delays(assembly))
-    found = _play(assembly)
-    if assembly.encoding.container.is_mov and _lost_metadata(assembly, found):
-        # the other of MP4's two ways to store metadata takes any key, but no cover picture
-        options = dict(assembly.options)
-        options["movflags"] = options.get("movflags", "") + "+use_metadata_tags"
-        other = replace(assembly, options=options)
-        found_other = _play(other)
-        fewer = len(_lost_metadata(other, found_other)) < len(_lost_metadata(assembly, found))
-        if fewer and len(found_other.streams) == len(found.streams):
-            assembly, found = other, found_other
-    return assembly, tuple(_losses(assembly, found))
-
-
-@dataclass(frozen=True)
-class _Found:
-    metadata: dict[str, str]
-    chapters: int
-    streams: list[tuple[str, dict[str, str], Disposition]]
-
-
-def _play(assembly: Assembly) -> _Found:
+def amend_header(assembly: Assembly, path: Path) -> bool:
+    """Tell a finished Matroska file what its muxer could not be told; False if it has no room."""
+    if not assembly.is_matroska:
+        return True
     shape = assembly.shape
-    small = replace(shape, width=128 + shape.width % 2, height=96 + shape.height % 2)
-    options = dict(assembly.options)
-    if "movflags" in options:
-        # not in memory: it reads the file again by its name
-        options["movflags"] = options["movflags"].replace("+faststart", "") or "0"
-    buffer = io.BytesIO()
-    output, video, copier = assemble(replace(assembly, options=options), buffer, small)
-    with explained(f"cannot write {assembly.encoding.container.name}"):
-        try:
-            for packet in blank_packets(video, assembly.encoding.pixel_format, small):
-                output.mux(packet)
-            for lane in copier.lanes if copier else []:
-                for packet in assembly.tracks.samples.get(lane.plan.index, []):
-                    output.mux(lane.convert(copy_packet(packet)))
-                output.mux(lane.flush())
-        finally:
-            if copier is not None:
-                copier.close()
-            output.close()
-        buffer.seek(0)
-        with av.open(buffer, "r", metadata_errors="surrogateescape") as back:
-            streams = [
-                (kind_of(stream), dict(stream.metadata), stream.disposition)
-                for stream in back.streams
-            ]
-            return _Found(dict(back.metadata), len(back.chapters()), streams)
-
-
-def _lost_metadata(assembly: Assembly, found: _Found) -> list[str]:
-    # Matroska shouts, and has no spaces
-    there = {key.lower().replace(" ", "_"): value for key, value in found.metadata.items()}
-    lost = []
-    for key, value in assembly.metadata.items():
-        name = key.lower().replace(" ", "_")
-        respelled = name == "creation_time" and name in there
-        if value and there.get(name) != value and not respelled:
-            lost.append(key)
-    return lost
-
-
-def _losses(assembly: Assembly, found: _Found) -> Iterator[str]:
-    name = assembly.encoding.container.name
-    lost = _lost_metadata(assembly, found)
-    if lost:
-        yield f"metadata: {name} has no place for {', '.join(lost)}"
-    if assembly.chapters and not found.chapters:
-        yield f"chapters: {name} has no place for them"
-    tracks = [stream for stream in found.streams if stream[0] != "data"][1:]
-    attached = [stream for stream in tracks if stream[0] == "attachment"]
-    others = [stream for stream in tracks if stream[0] != "attachment"]
-    missing = []
-    for plan in assembly.tracks.carried:
-        queue = attached if plan.kind == "attachment" else others
-        if queue:
-            yield from _track_losses(plan, queue.pop(0), name)
-        else:
-            missing.append(plan)
-    if missing:
-        raise OutputError(refusal(missing, assembly.encoding.container))
-
-
-def _track_losses(
-    plan: Plan, found: tuple[str, dict[str, str], Disposition], container: str
-) -> Iterator[str]:
-    _, metadata, disposition = found
-    there = {key.lower(): value for key, value in metadata.items()}
-    lost = []
-    language = plan.metadata.get("language", "und")
-    if language != "und" and there.get("language") != language:
-        lost.append(f"language {language}")
-    title = plan.metadata.get("title")
-    if title and title not in (there.get("title"), there.get("name"), there.get("handler_name")):
-        lost.append(f"title '{title}'")
-    if plan.kind in ("audio", "subtitle"):
-        lost += [
-            f"mark '{flag}'"
-            for flag in _SHOWN
-            if Disposition[flag] in plan.disposition and Disposition[flag] not in disposition
-        ]
-    if lost:
-        yield f"{plan.kind} {plan.index}: {container} has no place for its {', '.join(lost)}"
-
-
-def _delays(assembly: Assembly) -> dict[int, Fraction]:
-    """Run-ups of sound that the muxer does not know of, by source index.
-
-    Sound that starts before zero (the run-up of AAC in MP4) is either stated in the header, which
-    FFmpeg does for some sources, or everything else is moved later by as much. Which of them
-    happens shows when the track is written alone.
-    """
-    assert assembly.source is not None
-    delays: dict[int, Fraction] = {}
-    with open_source(assembly.source) as source:
-        streams = list(source.streams)
-        for plan in assembly.tracks.carried:
-            packets = assembly.tracks.samples.get(plan.index, [])
-            if plan.kind != "audio" or not packets:
-                continue
-            first = packets[0]
-            given = first.pts if first.pts is not None else first.dts
-            start = (given or 0) * (first.time_base or 0) + assembly.shift
-            if start >= 0:
-                continue
-            if _start_alone(assembly, plan, streams[plan.index], packets) >= 0:
-                delays[plan.index] = -start
-    # the header has room for a few; with more, everything starts later by the longest
-    return delays if len(delays) <= _MOST_DELAYS else {}
-
-
-def _start_alone(assembly: Assembly, plan: Plan, stream: Stream, packets: list[Packet]) -> Fraction:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=assembly.encoding.container.muxer) as output:
-        lane: Lane = open_lane(plan, stream, output, assembly.shift)
-        output.start_encoding()
-        for packet in packets:
-            output.mux(lane.convert(copy_packet(packet)))
-    buffer.seek(0)
-    back: InputContainer
-    with av.open(buffer, "r") as back:
-        for packet in back.demux(audio=0):
-            if packet.pts is not None and packet.time_base is not None:
-                return packet.pts * packet.time_base
-    return Fraction(0)
+    size = None
+    if shape.sample_aspect != 1:
+        size = display_size(shape.width, shape.height, shape.sample_aspect)
+    order = [plan.index for plan in assembly.tracks.carried]
+    # Matroska counts tracks from 1, the video is the first
+    delays = {order.index(i) + 2: delay for i, delay in assembly.delays.items()}
+    return not (size or delays) or amend(path, display_size=size, delays=delays)

@@ -1,8 +1,10 @@
 """Carries tracks of the source into the output while its video is written, in constant memory."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
+import av
 import av.error
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
@@ -11,6 +13,12 @@ from av.stream import Discard
 from iart.video.frame import Loss
 from iart.video.lanes import Lane, open_lane
 from iart.video.plans import Plan
+
+_SEEKABLE = ("mov", "matroska")
+_MARGIN_SECONDS = 10
+"""Packets this far out of order, or subtitles this long, are still found."""
+
+_INSTANT = Fraction(1, 10**6)
 
 _DAMAGE_LIMIT = 100
 """Errors in a row after which the rest of the source counts as unreadable."""
@@ -30,6 +38,9 @@ class TrackCopier:
         plans: tuple[Plan, ...],
         shift: Fraction,
         delays: Mapping[int, Fraction] | None = None,
+        *,
+        start_seconds: Fraction | None = None,
+        end_seconds: Fraction | None = None,
     ) -> None:
         """Add one stream per plan to the output, in their order.
 
@@ -39,11 +50,15 @@ class TrackCopier:
             plans: of the tracks.
             shift: seconds added to all times.
             delays: seconds added to the times of single tracks besides, by source index.
+            start_seconds: of the source; packets before it are left out, but for subtitles that
+                are still shown then.
+            end_seconds: of the source; packets from there on are left out.
         """
         self.losses: list[Loss] = []
         self._source = source
         self._output = output
         self._shift = shift
+        self._start, self._end = start_seconds, end_seconds
         streams = list(source.streams)
         delays = delays or {}
         self._lanes = {
@@ -55,6 +70,7 @@ class TrackCopier:
         for stream in streams:
             if stream.index not in self._lanes:
                 stream.discard = Discard.all  # skipped without reading, where the format allows
+        self._awaits_key = {plan.index for plan in plans if start_seconds and plan.kind == "video"}
         self._packets = self._read() if self._lanes else iter(())
         self._waiting: Packet | None = None
         self._now = Fraction(0)
@@ -116,11 +132,14 @@ class TrackCopier:
     def _read(self) -> Iterator[Packet]:
         """Packets of the carried tracks; damage is noted and stepped over."""
         failures = 0
+        self._seek()
         while failures < _DAMAGE_LIMIT:
             try:
                 for packet in self._source.demux():
                     failures = 0
-                    if packet.stream_index in self._lanes and packet.size:
+                    if self._is_past(packet):
+                        return
+                    if packet.stream_index in self._lanes and packet.size and self._is_in(packet):
                         yield packet
             except av.error.FFmpegError as error:
                 failures += 1
@@ -128,3 +147,37 @@ class TrackCopier:
                     self.losses.append(Loss(self._now, None, f"tracks: {error.strerror}"))
             else:
                 return
+
+    def _seek(self) -> None:
+        """Skip what cannot matter, in containers with an index and one clock."""
+        if self._start is None or not self._source.format.name.startswith(_SEEKABLE):
+            return
+        offset = self._start - _MARGIN_SECONDS
+        if offset > 0:
+            with contextlib.suppress(av.error.FFmpegError):
+                self._source.seek(int(offset * av.time_base))
+
+    def _is_in(self, packet: Packet) -> bool:
+        """Whether the packet belongs to [start, end)."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None or packet.time_base is None:
+            return self._start is None
+        first = last = time * packet.time_base
+        lane = self._lanes[packet.stream_index]
+        if lane.plan.kind == "subtitle" and packet.duration:
+            last += packet.duration * packet.time_base - _INSTANT
+        if self._end is not None and first >= self._end:
+            return False
+        if self._start is not None and last < self._start:
+            return False
+        if packet.stream_index in self._awaits_key:
+            if not packet.is_keyframe:
+                return False
+            self._awaits_key.remove(packet.stream_index)
+        return True
+
+    def _is_past(self, packet: Packet) -> bool:
+        """Whether nothing of the range can follow: tracks are interleaved."""
+        if self._end is None or packet.dts is None or packet.time_base is None:
+            return False
+        return packet.dts * packet.time_base >= self._end + _MARGIN_SECONDS

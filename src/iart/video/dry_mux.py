@@ -25,6 +25,10 @@ from iart.video.frame import Color
 
 _SPEAKERS = {codec.encoder for codec in CODECS.values()}
 
+# Fixed, since what these two write depends on it: frames that are encoded at the same time see less
+# of each other. The others write the same whatever their threads.
+_THREADS = {"libx264": 8, "libx265": 4}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -73,6 +77,7 @@ def add_video(output: OutputContainer, encoding: Encoding, shape: Shape) -> Vide
         context.color_range = 2 if shape.color.full_range else 1
         # PyAV asks for slices; x264 then cuts each frame in slices, which costs quality
         context.thread_type = "AUTO"
+        context.thread_count = _THREADS.get(encoding.encoder, 0)
         if encoding.encoder == "libx265" and encoding.container.is_mov:
             context.codec_tag = "hvc1"  # Apple's players refuse hev1
         context.open()

@@ -20,6 +20,145 @@ from iart.errors import OutputError
 _FRAME = re.compile(r"\d{8}\.png")
 
 
+class Place:
+    """Where an output will be: checked before the work, taken at its end.
+
+    Attributes:
+        final: its name at the end, absolute.
+    """
+
+    def __init__(
+        self,
+        final: Path,
+        *,
+        folder: bool = False,
+        inputs: Iterable[Path] = (),
+        overwrite: bool = False,
+    ) -> None:
+        """Check that the output can have its name.
+
+        Args:
+            final: its name at the end.
+            folder: whether it is a folder of files.
+            inputs: files or folders that are read at the same time.
+            overwrite: whether a file of that name may be replaced, or a folder of numbered PNGs.
+
+        Raises:
+            OutputError: exists, is an input, or its folder is missing.
+        """
+        self.final = final.absolute()
+        self._overwrite = overwrite
+        self._folder = folder
+        for given in inputs:
+            if _same(self.final, given):
+                raise OutputError(f"cannot write '{final}': it is the input; choose another name")
+        try:
+            self.final.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # as it should be, or told below
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise output_error(final, error) from error
+        self._check_free()
+        if not self.final.parent.is_dir():
+            raise OutputError(
+                f"cannot write '{final}': folder '{self.final.parent}' does not exist"
+            )
+        if folder and self.final.is_dir() and self.final.is_symlink():
+            self.final = self.final.resolve()
+
+    def hidden(self, ending: str) -> Path:
+        """A hidden name beside the final one: ".NAME" and the ending."""
+        # names are limited to 255 bytes in most file systems; a few are ours
+        stem = os.fsencode(self.final.name)[:200].decode(errors="ignore")
+        return self.final.parent / f".{stem}{ending}"
+
+    def not_writable(self, error: OSError) -> OutputError:
+        """What to tell when nothing can be made beside the final name."""
+        return OutputError(
+            f"cannot write '{self.final}': folder '{self.final.parent}' is not writable"
+            f" ({error.strerror})"
+        )
+
+    def take(self, part: Path) -> None:
+        """Give finished work its final name; it is safely on the disk when this returns.
+
+        Raises:
+            OutputError: another file took the name in the meantime. The finished work is kept
+                under its hidden name, which the message states.
+            OSError: the disk refuses.
+        """
+        if not self._folder:
+            sync(part)
+        try:
+            self._rename(part)
+        except FileExistsError:
+            raise OutputError(
+                f"cannot write '{self.final}': something of that name appeared while this run was"
+                f" writing; the finished output is '{part}'"
+            ) from None
+        sync(self.final.parent)
+
+    def _check_free(self) -> None:
+        if self._folder and self.final.is_dir():
+            names = [entry.name for entry in self.final.iterdir()]
+            if names and not self._overwrite:
+                raise OutputError(
+                    f"cannot write '{self.final}': the folder is not empty; pass --overwrite to"
+                    " replace the frames in it, or choose a new one"
+                )
+            foreign = sorted(name for name in names if not _FRAME.fullmatch(name))
+            if foreign:
+                raise OutputError(
+                    f"cannot replace '{self.final}': it holds more than frames"
+                    f" ('{foreign[0]}'); choose a new folder"
+                )
+        elif self.final.is_dir():
+            raise OutputError(f"cannot write '{self.final}': it is a folder")
+        elif self._folder and os.path.lexists(self.final):
+            raise OutputError(f"cannot write '{self.final}': a file has that name")
+        elif os.path.lexists(self.final) and not self._overwrite:
+            raise OutputError(
+                f"cannot write '{self.final}': it exists; pass --overwrite to replace it"
+            )
+
+    def _rename(self, part: Path) -> None:
+        if self._folder:
+            if self._overwrite and self.final.is_dir():
+                self._check_free()
+                old = part.with_suffix(".old")
+                self.final.rename(old)
+                try:
+                    part.rename(self.final)
+                except BaseException:
+                    old.rename(self.final)
+                    raise
+                shutil.rmtree(old, ignore_errors=True)
+                return
+            try:
+                part.rename(self.final)  # an empty folder of that name gives way
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise FileExistsError from error
+                raise
+        elif self._overwrite:
+            part.replace(self.final)
+        else:
+            self._rename_to_free_name(part)
+
+    def _rename_to_free_name(self, part: Path) -> None:
+        try:
+            # a link, unlike a rename, fails if the name is taken
+            self.final.hardlink_to(part)
+        except FileExistsError:
+            raise
+        except OSError:  # file systems without links (exFAT, some network shares)
+            if os.path.lexists(self.final):
+                raise FileExistsError from None
+            part.rename(self.final)
+        else:
+            part.unlink()
+
+
 class PendingOutput:
     """One file or folder that is being written.
 
@@ -49,37 +188,17 @@ class PendingOutput:
         Raises:
             OutputError: exists, is an input, or its folder is missing or not writable.
         """
-        self.final = final.absolute()
-        self._overwrite = overwrite
+        self._place = Place(final, folder=folder, inputs=inputs, overwrite=overwrite)
         self._folder = folder
-        for given in inputs:
-            if _same(self.final, given):
-                raise OutputError(f"cannot write '{final}': it is the input; choose another name")
-        try:
-            self.final.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            pass  # as it should be, or told below
-        except OSError as error:  # a name too long, a folder that may not be entered
-            raise output_error(final, error) from error
-        self._check_free()
-        parent = self.final.parent
-        if not parent.is_dir():
-            raise OutputError(f"cannot write '{final}': folder '{parent}' does not exist")
-        if folder and self.final.is_dir() and self.final.is_symlink():
-            self.final = self.final.resolve()
-            parent = self.final.parent
-        # names are limited to 255 bytes in most file systems; a few are ours
-        stem = os.fsencode(self.final.name)[:200].decode(errors="ignore")
-        self.part = parent / f".{stem}.{os.getpid()}-{secrets.token_hex(3)}.part{suffix}"
+        self.final = self._place.final
+        self.part = self._place.hidden(f".{os.getpid()}-{secrets.token_hex(3)}.part{suffix}")
         try:
             if folder:
                 self.part.mkdir()
             else:
                 self.part.touch(exist_ok=False)
         except OSError as error:
-            raise OutputError(
-                f"cannot write '{final}': folder '{parent}' is not writable ({error.strerror})"
-            ) from error
+            raise self._place.not_writable(error) from error
 
     def commit(self) -> None:
         """Make sure that the bytes are on the disk, and give them their final name.
@@ -89,16 +208,7 @@ class PendingOutput:
                 under its hidden name, which the message states.
             OSError: the disk refuses.
         """
-        if not self._folder:
-            _sync(self.part)
-        try:
-            self._rename()
-        except FileExistsError:
-            raise OutputError(
-                f"cannot write '{self.final}': something of that name appeared while this run was"
-                f" writing; the finished output is '{self.part}'"
-            ) from None
-        _sync(self.final.parent)
+        self._place.take(self.part)
 
     def discard(self) -> None:
         """Remove what was written; never fails."""
@@ -108,73 +218,12 @@ class PendingOutput:
             with contextlib.suppress(OSError):
                 self.part.unlink(missing_ok=True)
 
-    def _check_free(self) -> None:
-        if self._folder and self.final.is_dir():
-            names = [entry.name for entry in self.final.iterdir()]
-            if names and not self._overwrite:
-                raise OutputError(
-                    f"cannot write '{self.final}': the folder is not empty; pass --overwrite to"
-                    " replace the frames in it, or choose a new one"
-                )
-            foreign = sorted(name for name in names if not _FRAME.fullmatch(name))
-            if foreign:
-                raise OutputError(
-                    f"cannot replace '{self.final}': it holds more than frames"
-                    f" ('{foreign[0]}'); choose a new folder"
-                )
-        elif self.final.is_dir():
-            raise OutputError(f"cannot write '{self.final}': it is a folder")
-        elif self._folder and os.path.lexists(self.final):
-            raise OutputError(f"cannot write '{self.final}': a file has that name")
-        elif os.path.lexists(self.final) and not self._overwrite:
-            raise OutputError(
-                f"cannot write '{self.final}': it exists; pass --overwrite to replace it"
-            )
-
-    def _rename(self) -> None:
-        if self._folder:
-            if self._overwrite and self.final.is_dir():
-                self._check_free()
-                old = self.part.with_suffix(".old")
-                self.final.rename(old)
-                try:
-                    self.part.rename(self.final)
-                except BaseException:
-                    old.rename(self.final)
-                    raise
-                shutil.rmtree(old, ignore_errors=True)
-                return
-            try:
-                self.part.rename(self.final)  # an empty folder of that name gives way
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise FileExistsError from error
-                raise
-        elif self._overwrite:
-            self.part.replace(self.final)
-        else:
-            self._rename_to_free_name()
-
-    def _rename_to_free_name(self) -> None:
-        try:
-            # a link, unlike a rename, fails if the name is taken
-            self.final.hardlink_to(self.part)
-        except FileExistsError:
-            raise
-        except OSError:  # file systems without links (exFAT, some network shares)
-            if os.path.lexists(self.final):
-                raise FileExistsError from None
-            self.part.rename(self.final)
-        else:
-            self.part.unlink()
-
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """What to tell the user when writing fails midway; a full disk is named as such."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
-            f"cannot write '{path}': no space left on the disk; nothing was kept"
-            f" (free some, or write to another disk than '{path.parent}')"
+            f"cannot write '{path}': no space left on the disk of '{path.parent}'; free some"
         )
     if error.errno == errno.EFBIG:
         return OutputError(
@@ -190,7 +239,8 @@ def _same(a: Path, b: Path) -> bool:
         return a.resolve() == b.resolve()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
