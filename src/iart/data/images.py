@@ -76,16 +76,6 @@ def opened(source: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
         raise DataError(f"cannot read image '{name}': {reason}") from error
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the header says.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    with opened(path, str(path)) as image:
-        return image.height, image.width
-
-
 def pixels(
     image: Image.Image, box: tuple[int, int, int, int] | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:

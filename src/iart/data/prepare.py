@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from iart.data.degrade import degrade_bd, degrade_bi
 from iart.data.images import clip_folders, image_names, opened, pixels
+from iart.data.pairs import SCALE
 from iart.data.threads import ordered
 from iart.errors import DataError, OptionsError
 from iart.video.pending import PendingOutput, output_error
@@ -22,7 +23,6 @@ from iart.video.pending import PendingOutput, output_error
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-SCALE = 4
 KINDS = {"bi": degrade_bi, "bd": degrade_bd}
 # A PNG text of this name tells how a file was made; PNG ends with the last 8 of these bytes.
 _MADE = "iart-degradation"
