@@ -99,7 +99,7 @@ def test_an_own_protocol(own: Path):
         (("clips: {a: 3, b/c: 5}", ""), "needs either clips .* or clip_list"),
         (("clips: {a: 3, b/c: 5}", "clip_list: list.txt"), "a clip_list needs frames"),
         (("gt: mine/GT", ""), "gt: Field required"),
-        (("colour: y", "colour: y\nexpected: {psnr: 1, ssim: 1, off: me}"), "did you mean of"),
+        (("colour: y", "colour: y\nexpected: {psnr: 1, ssim: 1, oft: me}"), "did you mean of"),
         (("colour: y", "colour: ["), "cannot read protocol"),
     ],
 )

@@ -141,6 +141,28 @@ def read_protocol(name_or_path: str | Path) -> Protocol:
         raise OptionsError(f"protocol '{name_or_path}': {_first_problem(error)}") from error
 
 
+def overview() -> str:
+    """A table of the protocols that ship, for people."""
+    rows = [("protocol", "data", "clips", "colour", "published", "of")]
+    for name in protocol_names():
+        protocol = read_protocol(name)
+        places = " + ".join(str(place) for place in (protocol.gt, protocol.lq[0]))
+        score = protocol.expected
+        rows.append(
+            (
+                name,
+                places,
+                str(len(protocol.clips) or protocol.clip_count or "list"),
+                protocol.colour,
+                f"{score.psnr:.2f} / {score.ssim:.4f}" if score else "-",
+                score.of if score else "-",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
 def _shipped() -> dict[str, Traversable]:
     """Name → file: in the installed package, or in the source tree beside it."""
     package = resources.files("iart")
