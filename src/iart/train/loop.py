@@ -169,7 +169,7 @@ def clip_loss(
             clip = random_clip(_pick(long_enough, rng), frames, size, options.reduce, rng)
         clips.append(clip)
     truth = torch.stack(clips).to(model.flow.mean.device)
-    return charbonnier(model(low_resolution(truth)), truth)
+    return charbonnier(model(low_resolution(truth)), truth).mean()
 
 
 def score(model: IART, scenes: list[Scene], options: SceneOptions) -> dict[str, float]:
