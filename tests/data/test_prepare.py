@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from iart.data.degrade import degrade_bd, degrade_bi
-from iart.data.prepare import degrade_folder
+from iart.data.pairs import read_clip_list
+from iart.data.prepare import degrade_folder, make_meta
 from iart.errors import DataError, OptionsError, OutputError
 from tests.video.clips import pictures
 
@@ -164,3 +165,34 @@ def test_a_place_that_cannot_be_written(source: Path, tmp_path: Path):
     (tmp_path / "LR").write_text("a file")
     with pytest.raises(OutputError, match="LR"):
         degrade_folder(source, tmp_path / "LR", "bi")
+
+
+# ---- lists of clips
+
+
+def test_a_list_of_clips(source: Path, tmp_path: Path):
+    write_clip(source / "b" / "2", pictures(1, 24, 16))
+    steps: list[tuple[int, int]] = []
+    target = tmp_path / "meta.txt"
+    assert make_meta(source, target, progress=lambda *step: steps.append(step)) == 3
+    assert target.read_text() == "000 3 (16,24,3)\nb/2 1 (16,24,3)\nb/011 2 (12,20,3)\n"
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert read_clip_list(target) == {"000": 3, "b/2": 1, "b/011": 2}
+    only = tmp_path / "only.txt"
+    only.write_text("b/011\n\n000 3\n")
+    assert make_meta(source, target, only=only) == 2
+    assert list(read_clip_list(target)) == ["b/011", "000"]
+
+
+def test_lists_that_cannot_be_made(source: Path, tmp_path: Path):
+    only = tmp_path / "only.txt"
+    with pytest.raises(DataError, match=r"cannot read the list of clips '.*only\.txt'"):
+        make_meta(source, tmp_path / "meta.txt", only=only)
+    only.write_text("missing\n")
+    with pytest.raises(DataError, match="cannot read folder"):
+        make_meta(source, tmp_path / "meta.txt", only=only)
+    with pytest.raises(DataError, match="no clips"):
+        make_meta(tmp_path / "none", tmp_path / "meta.txt")
+    with pytest.raises(OutputError, match="does not exist"):
+        make_meta(source, tmp_path / "none" / "meta.txt")
+    assert not (tmp_path / "meta.txt").exists()

@@ -4,12 +4,13 @@ Databases are in `lmdb_frames.py`, videos in `video_frames.py`. A store holds cl
 `pairs.py` takes clips of one name from two stores.
 """
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -91,7 +92,7 @@ class ImageFrames(Frames):
         """An image in messages."""
 
     @abstractmethod
-    def _source(self, entry: str) -> Path | BinaryIO:
+    def _source(self, entry: str) -> Path | io.BytesIO:
         """An image to open."""
 
     @property

@@ -4,11 +4,11 @@ Convention: pictures are uint8, RGB, `h w 3`; sizes are (height, width). Names f
 order, 2.png before 10.png; hidden files are left out.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -60,7 +60,7 @@ def _is_image(name: str) -> bool:
 
 
 @contextmanager
-def opened(source: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+def opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     """An image whose header was read; pixels are decoded when they are asked for.
 
     Raises:

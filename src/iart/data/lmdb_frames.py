@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from iart.data.frames import ImageFrames
 from iart.errors import DataError, MissingExtraError
@@ -38,6 +39,20 @@ def open_lmdb(path: Path, **settings: Any) -> Any:
         raise DataError(f"cannot open LMDB '{path}': {error}") from error
 
 
+# A process may open a database once only; stores share it, and the last one closes it.
+_open: WeakValueDictionary[Path, Any] = WeakValueDictionary()
+
+
+def _shared(root: Path) -> Any:
+    place = root.resolve()
+    environment = _open.get(place)
+    if environment is None:
+        environment = _open[place] = open_lmdb(
+            root, readonly=True, create=False, lock=False, readahead=False, meminit=False
+        )
+    return environment
+
+
 class _Clip(NamedTuple):
     keys: list[str]
     size: tuple[int, int]
@@ -55,9 +70,7 @@ class LmdbStore:
         """
         self._root = root
         self._clips = _read_meta(root / META)
-        self._environment = open_lmdb(
-            root, readonly=True, create=False, lock=False, readahead=False, meminit=False
-        )
+        self._environment = _shared(root)
 
     def names(self) -> list[str]:
         """See `Store`."""

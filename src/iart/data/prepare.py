@@ -1,9 +1,10 @@
-"""Preparing training and benchmark data: low-resolution folders, LMDB, lists of clips."""
+"""Preparing training and benchmark data: low-resolution folders and lists of clips."""
 
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from iart.data.degrade import degrade_bd, degrade_bi
+from iart.data.frames import FolderFrames
 from iart.data.images import clip_folders, image_names, opened, pixels
 from iart.data.pairs import SCALE
 from iart.data.threads import ordered
@@ -152,12 +154,64 @@ def _write_png(picture: np.ndarray, task: _Task) -> None:
     note.add_text(_MADE, task.kind)
     try:
         task.target.parent.mkdir(parents=True, exist_ok=True)
-        pending = PendingOutput(task.target, overwrite=True)
-        try:
-            Image.fromarray(picture).save(pending.part, format="png", pnginfo=note)
-            pending.commit()
-        except BaseException:
-            pending.discard()
-            raise
+        with _replacing(task.target) as part:
+            Image.fromarray(picture).save(part, format="png", pnginfo=note)
     except OSError as error:
         raise output_error(task.target, error) from error
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A hidden file that takes the target's name and place when it is complete."""
+    pending = PendingOutput(target, overwrite=True)
+    try:
+        yield pending.part
+        pending.commit()
+    except BaseException:
+        pending.discard()
+        raise
+
+
+def make_meta(
+    folder: Path, target: Path, *, only: Path | None = None, progress: Progress | None = None
+) -> int:
+    """Write the list of clips that training reads, `000 100 (720,1280,3)` a line.
+
+    Args:
+        folder: of the ground truth, clips at any depth.
+        target: the list; replaced if it exists.
+        only: a list of the clips to take, one name a line (what follows a space is not read), such
+            as `sep_trainlist.txt` of Vimeo-90K; all clips if not given.
+        progress: called with (clips done, clips in all).
+
+    Returns:
+        How many clips the list has.
+
+    Raises:
+        DataError: no clips, or one of `only` is missing; an image cannot be read.
+        OutputError: the operating system refuses.
+    """
+    clips = clip_folders(folder) if only is None else _chosen(folder, only)
+    if not clips:
+        raise DataError(f"no clips in '{folder}': expected folders of images below it")
+    lines: list[str] = []
+    for done, (name, place) in enumerate(clips.items(), 1):
+        frames = FolderFrames(place, name)
+        lines.append(f"{name} {frames.count} ({frames.size[0]},{frames.size[1]},3)\n")
+        if progress:
+            progress(done, len(clips))
+    try:
+        with _replacing(target) as part:
+            part.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise output_error(target, error) from error
+    return len(lines)
+
+
+def _chosen(folder: Path, only: Path) -> dict[str, Path]:
+    try:
+        names = [line.split()[0] for line in only.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read the list of clips '{only}': {reason}") from error
+    return {name: folder / name for name in names}
