@@ -3,163 +3,150 @@
 An override is `place.in.the.file=value`, the value in YAML: `train.total_iter=1000`.
 """
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from iart.errors import OptionsError
-from iart.model import IARTConfig
 from iart.model.upsample import SCALE
+from iart.train.data_options import DatasetsOptions, SceneOptions
+from iart.train.network_options import NetworkOptions
+from iart.train.option_file import read_tree
+from iart.train.recipe_options import FlowOptions, TrainOptions
+from iart.train.section import FilePath, NullIsEmpty, Section
+from iart.train.vocabulary import LOGGER, PATH, TOP, VAL
 
-Share = Annotated[float, Field(ge=0, le=1)]
+__all__ = ["FlowOptions", "NetworkOptions", "Options", "SceneOptions", "read_options"]
 
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkOptions(_Options):
-    """Sizes of the network; see `IARTConfig`."""
-
-    type: Literal["IART"] = "IART"
-    embed_dim: int = 120
-    mid_channels: int = 64
-    head_channels: int = 64
-    flow_channels: tuple[int, ...] = (32, 64, 32, 16)
-    flow_levels: int = 6
-    depths: tuple[int, ...] = (6, 6, 6)
-    num_heads: tuple[int, ...] = (6, 6, 6)
-    window_size: tuple[int, int, int] = (3, 8, 8)
-    branches: int = 4
-    spynet_path: Path | None = None
-    """Weights of a whole network whose flow is taken over; null: taught from nothing."""
-    drop_path_rate: float = 0.1
-
-    def config(self) -> IARTConfig:
-        """The network's own configuration."""
-        return IARTConfig(
-            channels=self.embed_dim,
-            mid_channels=self.mid_channels,
-            head_channels=self.head_channels,
-            flow_channels=self.flow_channels,
-            flow_levels=self.flow_levels,
-            depths=self.depths,
-            heads=self.num_heads,
-            window=self.window_size,
-            branches=self.branches,
-            drop_path=self.drop_path_rate,
-        )
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "NetworkOptions":
-        self.config()
-        return self
+_log = logging.getLogger(__name__)
 
 
-class SceneOptions(_Options):
-    """Folders of frames and videos, reduced by a random factor before they are ground truth."""
+class PathOptions(Section):
+    """Weights to start from."""
 
-    dataroot_gt: Path
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    num_frame: PositiveInt = 5
-    gt_size: Annotated[int, Field(gt=0, multiple_of=SCALE)] = 128
-    reduce: tuple[float, float] = (1.7, 2.4)
-    """Range of the factor by which sources are reduced: 2 hides the compression of a DVD."""
-    still_share: Share = 0.25
-    """Share of clips made from stills by synthetic camera motion."""
-    batch_size_per_gpu: PositiveInt = 4
+    known: ClassVar = PATH
 
-    @model_validator(mode="after")
-    def _range_ascends(self) -> "SceneOptions":
-        if not 1 <= self.reduce[0] <= self.reduce[1]:
-            raise ValueError(f"reduce must be two factors, 1 ≤ low ≤ high, got {self.reduce}")
-        return self
+    pretrain_network_g: FilePath | None = None
+    """Weights to start from; null: from nothing."""
+    strict_load_g: bool = True
+    """Whether those weights must be of the same network, tensor by tensor."""
+    param_key_g: Literal["params", "params_ema"] = "params"
+    """Which weights of a published file: as trained, or averaged."""
+    resume_state: FilePath | None = None
+    """State to go on from; null: the run's own, if there is one."""
 
 
-class DatasetsOptions(_Options):
-    """Scenes to learn from and scenes to watch."""
+class MetricOptions(Section):
+    """A score of a validated frame."""
 
-    train: SceneOptions
-    val: SceneOptions
-
-
-class FlowOptions(_Options):
-    """The flow network is taught first, on synthetic motion whose flow is known."""
-
-    total_iter: NonNegativeInt
-    lr: PositiveFloat
-    size: PositiveInt = 48
-    """Side of the pictures; the pyramid must divide it."""
-    batch_size_per_gpu: PositiveInt = 8
-    max_shift: NonNegativeFloat = 8.0
-    """Fastest shift of a layer, pixels per frame."""
-    reduced_share: float = 0.2
-    """Share of the pairs that move at full size and are reduced afterwards."""
+    type: Literal["calculate_psnr", "calculate_ssim"]
+    """PSNR in dB, or SSIM."""
+    crop_border: NonNegativeInt = 0
+    """Pixels left out at every edge."""
+    test_y_channel: bool = False
+    """Score luma (BT.601) instead of RGB."""
+    better: Literal["higher"] = "higher"
+    """Both scores are better if higher."""
 
 
-class OptimOptions(_Options):
-    """Adam."""
+class ValOptions(Section):
+    """How often the held-out clips are scored."""
 
-    type: Literal["Adam"] = "Adam"
-    lr: PositiveFloat
-    betas: tuple[Share, Share] = (0.9, 0.99)
-    flow_lr_mul: NonNegativeFloat = 0.25
+    known: ClassVar = VAL
 
-
-class TrainOptions(_Options):
-    """Lengths and rates."""
-
-    total_iter: NonNegativeInt
-    warmup_iter: NonNegativeInt = 200
-    eta_min: NonNegativeFloat = 1e-7
-    ema_decay: Share = 0.999
-    optim_g: OptimOptions
-    flow: FlowOptions
+    val_freq: NonNegativeInt = 5000
+    """Steps between scores; 0: none, as when the whole section is null."""
+    save_img: bool = False
+    """Save every scored frame."""
+    metrics: Annotated[dict[str, MetricOptions], NullIsEmpty] = Field(
+        default_factory=lambda: {
+            "psnr": MetricOptions(type="calculate_psnr"),
+            "ssim": MetricOptions(type="calculate_ssim"),
+        }
+    )
+    """Scores by the names under which they are logged."""
 
 
-class ValOptions(_Options):
-    """How often the held-out scenes are scored."""
+class WandbOptions(Section):
+    """Weights & Biases."""
 
-    val_freq: PositiveInt = 500
-
-
-class LoggerOptions(_Options):
-    """How often a line is written and the state is saved."""
-
-    print_freq: PositiveInt = 50
-    save_checkpoint_minutes: NonNegativeFloat = 3.0
+    project: str | None = None
+    """Project to log to; null: do not."""
+    resume_id: str | None = None
+    """Run to go on with; null: the one that the run's state names."""
 
 
-class Options(_Options):
+class LoggerOptions(Section):
+    """What is written down, and how often."""
+
+    known: ClassVar = LOGGER
+
+    print_freq: PositiveInt = 100
+    """Steps between lines."""
+    save_checkpoint_freq: PositiveInt | None = None
+    """Steps between saves; null: by the clock."""
+    save_checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes between saves, besides those by steps (ours)."""
+    keep_checkpoints: PositiveInt = 3
+    """Checkpoints that are kept, besides the best (ours)."""
+    use_tb_logger: bool = False
+    """Log to TensorBoard as well."""
+    wandb: Annotated[WandbOptions, NullIsEmpty] = Field(default_factory=WandbOptions)
+    """Log to Weights & Biases as well."""
+
+
+def _never(value: Any) -> Any:
+    return {"val_freq": 0} if value is None else value
+
+
+def _zero(value: Any) -> Any:
+    return 0 if value is None else value
+
+
+class Options(Section):
     """One training run; its files go to `experiments/<name>`."""
 
+    known: ClassVar = TOP
+
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-    manual_seed: NonNegativeInt = 0
+    """Name of the run and of its folder."""
+    scale: Literal[4] = SCALE
+    """Enlargement in each direction; IART's is 4."""
+    num_gpu: NonNegativeInt | Literal["auto"] = "auto"
+    """Devices that the recipe was made for; how many are used, the command says."""
+    manual_seed: Annotated[NonNegativeInt, BeforeValidator(_zero)] = 0
+    """Start of all random numbers; null: 0."""
     num_threads: PositiveInt | None = None
+    """Threads of the CPU; null: as torch finds best (ours)."""
     network_g: NetworkOptions
+    """The network."""
     datasets: DatasetsOptions
+    """Clips."""
+    path: Annotated[PathOptions, NullIsEmpty] = Field(default_factory=PathOptions)
+    """Weights to start from."""
     train: TrainOptions
-    val: ValOptions = Field(default_factory=ValOptions)
-    logger: LoggerOptions = Field(default_factory=LoggerOptions)
+    """The recipe."""
+    val: Annotated[ValOptions, BeforeValidator(_never)] = Field(default_factory=ValOptions)
+    """Validation."""
+    logger: Annotated[LoggerOptions, NullIsEmpty] = Field(default_factory=LoggerOptions)
+    """Logs and checkpoints."""
 
     @model_validator(mode="after")
     def _flow_pyramid_fits(self) -> "Options":
         flow = self.train.flow
         multiple = 2 ** (self.network_g.flow_levels - 1)
-        if flow.total_iter and (flow.size % multiple or flow.size < 2 * multiple):
+        if flow and flow.total_iter and (flow.size % multiple or flow.size < 2 * multiple):
             raise ValueError(
                 f"train.flow.size ({flow.size}) must be a multiple of {multiple}, at least "
                 f"{2 * multiple}, for {self.network_g.flow_levels} levels of flow"
@@ -168,47 +155,42 @@ class Options(_Options):
 
 
 def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
-    """Read an option file and apply overrides.
+    """Read an option file and apply overrides; keys that are not needed are logged.
 
     Raises:
         OptionsError: not readable, not YAML, an unknown key or a value that does not fit.
     """
+    tree = read_tree(path, overrides)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OptionsError(f"cannot read option file '{path}': {_line(error)}") from error
-    if not isinstance(tree, dict):
-        raise OptionsError(f"option file '{path}' holds no options (expected `key: value` lines)")
-    for override in overrides:
-        _apply(tree, override)
-    try:
-        return Options.model_validate(tree)
+        options = Options.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"{part}." for part in first["loc"])[:-1] or "options"
-        came = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-        text = first["msg"].removeprefix("Value error, ")
-        raise OptionsError(f"'{path}': {place}: {text}{came}") from error
+        raise OptionsError(f"'{path}': {_first(error.errors(), tree)}") from error
+    for note in options.notes(tree):
+        _log.info(note)
+    return options
 
 
-def _line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())
+def _first(errors: list[ErrorDetails], tree: dict[str, Any]) -> str:
+    """The first error in one line: place, what is wrong, what came."""
+    error = errors[0]
+    context = error.get("ctx", {})
+    place = _place([*error["loc"], *([context["key"]] if "key" in context else [])], tree)
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        place, text = f"{place}.type", f"expected one of {context['expected_tags']}"
+        return f"{place}: {text} (got '{context['tag']}')"
+    if error["type"] == "union_tag_not_found":
+        return f"{place}.type: Field required"
+    came = "" if isinstance(error["input"], Mapping) else f" (got {error['input']!r})"
+    return f"{place}: {text}{came}"
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    place, equals, value = override.partition("=")
-    if not equals or not place:
-        raise OptionsError(
-            f"override '{override}' has no place or no '=': expected place.in.file=value"
-        )
-    *parents, key = place.split(".")
-    node: Any = tree
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise OptionsError(f"override '{override}': '{parent}' is a value, not a section")
-    try:
-        node[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise OptionsError(f"override '{override}' has no valid value: {_line(error)}") from error
+def _place(location: list[int | str], tree: Any) -> str:
+    """Where in the file an error is, without the kinds of sections that pydantic adds."""
+    parts = []
+    for part in location:
+        if isinstance(tree, Mapping) and part not in tree and part == tree.get("type"):
+            continue
+        parts.append(str(part))
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return ".".join(parts) or "options"
