@@ -1,7 +1,7 @@
 """Pairs of clips, low resolution and ground truth, from two stores and a list of clips.
 
-A list in BasicSR's form has a line a clip, `000 100 (720,1280,3)`: name, frames, and the size of
-the ground truth (not needed: files tell).
+A list in BasicSR's form has a line a clip, `000 100 (720,1280,3)`: name, and what the
+files tell as well: frames, size of the ground truth.
 """
 
 import re
@@ -15,7 +15,7 @@ from iart.errors import DataError
 SCALE = 4
 # So many pairs are opened before the first step, spread over the set; `--check` opens all.
 _OPENED_AT_START = 500
-_LINE = re.compile(r"(?P<name>\S.*?)\s+(?P<count>\d+)(\s+\(.*\))?")
+_LINE = re.compile(r"(?P<name>\S.*?)(\s+(?P<count>\d+)(\s+\(\d+, ?\d+, ?\d+\))?)?")
 
 
 class Pair:
@@ -72,33 +72,27 @@ class Pair:
             yield str(error)
 
 
-def read_clip_list(path: Path) -> dict[str, int]:
-    """Frames by clip, of a list in BasicSR's form.
+def read_clip_list(path: Path) -> dict[str, int | None]:
+    """Frames by clip, of a list in BasicSR's form; None where a line has the name alone.
 
     Raises:
-        DataError: it cannot be read, a line has another form, or there is none.
+        DataError: it cannot be read, or there is no line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read the list of clips '{path}': {reason}") from error
-    clips: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        found = _LINE.fullmatch(line.strip())
-        if not found:
-            raise DataError(
-                f"'{path}', line {number}: expected `000 100 (720,1280,3)`, got '{line[:80]}'"
-            )
-        clips[found["name"]] = int(found["count"])
+    clips: dict[str, int | None] = {}
+    for line in lines:
+        if found := _LINE.fullmatch(line.strip()):
+            clips[found["name"]] = int(found["count"]) if found["count"] else None
     if not clips:
         raise DataError(f"the list of clips '{path}' is empty")
     return clips
 
 
-def listed_pairs(gt: Store, lq: Store, clips: dict[str, int]) -> list[Pair]:
+def listed_pairs(gt: Store, lq: Store, clips: dict[str, int | None]) -> list[Pair]:
     """The clips of a list."""
     return [Pair(lq.clip(name, count), gt.clip(name, count)) for name, count in clips.items()]
 
