@@ -1,7 +1,6 @@
 """Losses in closed form; VGG with random weights in torchvision's layout."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from iart.errors import OptionsError
 from iart.train.loss import Objective
-from iart.train.perceptual import DEPTHS, VGG, gram, layer_names
+from iart.train.perceptual import BLOCKS, VGG19, gram, layer_names
+from iart.train.recipe_options import TrainOptions
 
 CPU = torch.device("cpu")
 
@@ -21,14 +21,16 @@ def clips(seed: int) -> Tensor:
     return torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def section(kind: str, **changes: Any) -> SimpleNamespace:
-    values = {"loss_weight": 1.0, "reduction": "mean", "eps": 1e-12}
-    return SimpleNamespace(type=kind, **{**values, **changes})
+def section(kind: str, **changes: Any) -> dict[str, Any]:
+    return {"type": kind, **changes}
 
 
 def objective(**sections: Any) -> Objective:
-    none = dict.fromkeys(("pixel_opt", "fft_opt", "perceptual_opt"))
-    return Objective(SimpleNamespace(**{**none, **sections}), CPU)
+    tree = {
+        "total_iter": 1, "optim_g": {"lr": 1.0},
+        "scheduler": {"type": "MultiStepLR", "milestones": []},
+    }  # fmt: skip
+    return Objective(TrainOptions.model_validate({**tree, **sections}), CPU)
 
 
 # ---- distances of pixels
@@ -79,11 +81,11 @@ def test_half_precision_is_compared_in_float32():
 # ---- VGG
 
 
-def torchvision_weights(kind: str, blocks: int) -> dict[str, Tensor]:
+def torchvision_weights(blocks: int) -> dict[str, Tensor]:
     """Random weights under torchvision's names, of the first blocks."""
     generator = torch.Generator().manual_seed(0)
     tensors, i, channels = {}, 0, 3
-    for width, depth in zip((64, 128, 256, 512, 512)[:blocks], DEPTHS[kind], strict=False):
+    for width, depth in BLOCKS[:blocks]:
         for _ in range(depth):
             weight = torch.randn(width, channels, 3, 3, generator=generator)
             tensors[f"features.{i}.weight"] = weight * (2 / (9 * channels)) ** 0.5
@@ -93,25 +95,21 @@ def torchvision_weights(kind: str, blocks: int) -> dict[str, Tensor]:
     return {**tensors, "classifier.0.bias": torch.zeros(2)}
 
 
-def perceptual(weights: Path | None, **changes: Any) -> SimpleNamespace:
-    values: dict[str, Any] = {
-        "layer_weights": {"conv2_2": 1.0}, "vgg_type": "vgg19", "use_input_norm": True,
-        "range_norm": False, "perceptual_weight": 0.05, "style_weight": 0.0, "criterion": "l1",
-        "weights": weights,
-    }  # fmt: skip
-    return SimpleNamespace(**{**values, **changes})
+def perceptual(weights: Path | None, **changes: Any) -> dict[str, Any]:
+    layers = {"conv2_2": 1.0}
+    return {"layer_weights": layers, "perceptual_weight": 0.05, "weights": weights, **changes}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(torchvision_weights("vgg19", 2), path)
+    torch.save(torchvision_weights(2), path)
     return path
 
 
 def by_hand(frames: Tensor) -> tuple[Tensor, Tensor]:
     """conv1_1 (before its ReLU) and conv2_2, written out."""
-    w = torchvision_weights("vgg19", 2)
+    w = torchvision_weights(2)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     x = (frames - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
@@ -157,16 +155,16 @@ def test_the_gradient_reaches_the_output_only(weights: Path):
 
 def test_safetensors_serve_as_well(weights: Path, tmp_path: Path):
     path = tmp_path / "vgg19.safetensors"
-    save_file(torchvision_weights("vgg19", 2), path)
+    save_file(torchvision_weights(2), path)
     a, b = clips(0), clips(1)
     pickled, safe = (objective(perceptual_opt=perceptual(p))(a, b) for p in (weights, path))
     assert pickled.equal(safe)
 
 
 def test_places_are_torchvision_s():
-    names = layer_names("vgg19")
+    names = layer_names()
     assert [names.index(n) for n in ("conv1_1", "conv3_4", "conv5_4", "pool5")] == [0, 16, 34, 36]
-    layers = VGG("vgg19", ("conv5_4",)).features
+    layers = VGG19(("conv5_4",)).features
     assert len(layers) == 35
     assert layers[34].weight.shape == (512, 512, 3, 3)
 
@@ -174,8 +172,8 @@ def test_places_are_torchvision_s():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"names no file of vgg19\. Name a file .* train\.perceptual_opt=null"),
-        ("missing", r"cannot use '.*vgg\.pth' for vgg19: No such file or directory\. Name"),
+        (None, r"names no file of VGG-19\. Name a file .* train\.perceptual_opt=null"),
+        ("missing", r"cannot use '.*vgg\.pth' as VGG-19: No such file or directory\. Name"),
         ("text", r"neither safetensors nor a PyTorch file"),
         ("short", r"features\.5\.weight is missing, expected shape \[128, 64, 3, 3\]"),
         ("other", r"features\.0\.weight has shape \[2\], expected shape \[64, 3, 3, 3\]"),
@@ -186,7 +184,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str | None, message:
     if content == "text":
         path.write_text("weights")
     elif content == "short":
-        torch.save(torchvision_weights("vgg19", 1), path)
+        torch.save(torchvision_weights(1), path)
     elif content == "other":
         torch.save({"features.0.weight": torch.zeros(2)}, path)
     with pytest.raises(OptionsError, match=message):
@@ -196,5 +194,3 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str | None, message:
 def test_layers_that_do_not_exist(weights: Path):
     with pytest.raises(OptionsError, match="there is no layer 'conv2_3'"):
         objective(perceptual_opt=perceptual(weights, layer_weights={"conv2_3": 1.0}))
-    with pytest.raises(OptionsError, match=r"vgg_type is vgg11, .*, got 'vgg19_bn'"):
-        objective(perceptual_opt=perceptual(weights, vgg_type="vgg19_bn"))

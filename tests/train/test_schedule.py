@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iart.train.recipe_options import TrainOptions
 from iart.train.schedule import cosine_restart, learning_rate, multi_step_restart
 
 GOLDENS = np.load(Path(__file__).parents[1] / "golden" / "schedule_goldens.npz")
@@ -56,21 +57,19 @@ def test_before_the_first_restart_the_weight_is_one():
     assert multi_step_restart(10, 1e-3, (2, 4), 0.1, (10,), (0.5,)) == pytest.approx(5e-4)
 
 
+def section(scheduler: dict[str, Any], **train: Any) -> TrainOptions:
+    tree = {"total_iter": 1, "optim_g": {"lr": 1.0}, "pixel_opt": {"type": "L1Loss"}}
+    return TrainOptions.model_validate({**tree, "scheduler": scheduler, **train})
+
+
 def test_warm_up_is_linear_and_the_schedule_does_not_wait_for_it():
-    scheduler = SimpleNamespace(
-        type="CosineAnnealingRestartLR", periods=(100,), restart_weights=(1.0,), eta_min=0.0
-    )
-    train = SimpleNamespace(scheduler=scheduler, warmup_iter=10)
-    rates = [learning_rate(step, 1.0, train) for step in range(20)]
+    cosine = {"type": "CosineAnnealingRestartLR", "periods": [100]}
+    rates = [learning_rate(step, 1.0, section(cosine, warmup_iter=10)) for step in range(20)]
     assert rates[:9] == pytest.approx([0.1 * i for i in range(1, 10)])
     assert rates[9:] == pytest.approx([(1 + math.cos(math.pi * i / 100)) / 2 for i in range(9, 20)])
-    train.warmup_iter = -1
-    assert learning_rate(0, 1.0, train) == 1.0
+    assert learning_rate(0, 1.0, section(cosine)) == 1.0
 
 
 def test_a_multi_step_schedule_is_chosen_by_its_type():
-    scheduler = SimpleNamespace(
-        type="MultiStepRestartLR", milestones=(5,), gamma=0.1, restarts=(0,), restart_weights=(1.0,)
-    )
-    train = SimpleNamespace(scheduler=scheduler, warmup_iter=-1)
-    assert [learning_rate(s, 2.0, train) for s in (4, 5)] == pytest.approx([2.0, 0.2])
+    steps = section({"type": "MultiStepLR", "milestones": [5]})
+    assert [learning_rate(s, 2.0, steps) for s in (4, 5)] == pytest.approx([2.0, 0.2])

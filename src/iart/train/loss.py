@@ -5,13 +5,14 @@ Outputs are compared as the network gives them: clamping them first would hide v
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from iart.train.perceptual import PerceptualLoss
+from iart.train.recipe_options import FFTLossOptions, PixelLossOptions, TrainOptions
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,7 +42,7 @@ def spectral(a: Float[Tensor, "*b h w"], b: Float[Tensor, "*b h w"]) -> Float[Te
 class Objective:
     """Sum of the weighted losses of section `train` of an option file."""
 
-    def __init__(self, train: Any, device: torch.device) -> None:
+    def __init__(self, train: TrainOptions, device: torch.device) -> None:
         """Read what the losses need.
 
         Raises:
@@ -69,8 +70,8 @@ class Objective:
         return loss
 
 
-def _distance(section: Any) -> Distance:
+def _distance(section: PixelLossOptions | FFTLossOptions) -> Distance:
     """The distance that a section's `type` names."""
     if section.type == "CharbonnierLoss":
-        return lambda a, b: charbonnier(a, b, section.eps)
+        return partial(charbonnier, epsilon=section.eps)
     return {"L1Loss": absolute, "MSELoss": squared, "FFTLoss": spectral}[section.type]

@@ -1,12 +1,11 @@
-"""Distance between what VGG sees in two pictures (Johnson et al., ECCV 2016; Gatys et al. 2016).
+"""Distance between what VGG-19 sees in two pictures (Johnson et al., ECCV 2016).
 
-The layers are those of torchvision's VGG networks without batch normalisation, and so are the names
-in the file of weights: `features.0.weight`, `features.0.bias`, `features.2.weight` …
+The layers are those of torchvision's `vgg19`, and so are the names in the file of weights:
+`features.0.weight`, `features.0.bias`, `features.2.weight` …
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,48 +13,43 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iart.errors import OptionsError, WeightsError
+from iart.train.recipe_options import PerceptualOptions
 from iart.weights.tensorfile import choose_weights, is_safetensors, read_pickle, read_safetensors
 
-WIDTHS = (64, 128, 256, 512, 512)
-# Convolutions before each of the five poolings.
-DEPTHS = {
-    "vgg11": (1, 1, 2, 2, 2),
-    "vgg13": (2, 2, 2, 2, 2),
-    "vgg16": (2, 2, 3, 3, 3),
-    "vgg19": (2, 2, 4, 4, 4),
-}
+# Channels and number of the convolutions before each of the five poolings.
+BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
 
-def layer_names(kind: str) -> list[str]:
-    """Layers in order: conv1_1, relu1_1 … pool5; the place is the number in torchvision's names."""
+def layer_names() -> list[str]:
+    """Layers in order, conv1_1, relu1_1 … pool5; the place is the number in torchvision's names."""
     names = []
-    for block, depth in enumerate(DEPTHS[kind], start=1):
+    for block, (_, depth) in enumerate(BLOCKS, start=1):
         for i in range(1, depth + 1):
             names += [f"conv{block}_{i}", f"relu{block}_{i}"]
         names.append(f"pool{block}")
     return names
 
 
-class VGG(nn.Module):
-    """The convolutions of a VGG network up to the last layer asked for."""
+class VGG19(nn.Module):
+    """The convolutions of VGG-19 up to the last layer asked for."""
 
     mean: Float[Tensor, "1 3 1 1"]
     std: Float[Tensor, "1 3 1 1"]
 
-    def __init__(self, kind: str, wanted: tuple[str, ...]) -> None:
+    def __init__(self, wanted: tuple[str, ...]) -> None:
         super().__init__()
-        names = layer_names(kind)
-        self.names = names[: 1 + max(names.index(name) for name in wanted)]
+        names = layer_names()
         self.wanted = wanted
+        self.names = names[: 1 + max(names.index(name) for name in wanted)]
         layers: list[nn.Module] = []
         channels = 3
         for name in self.names:
-            width = WIDTHS[int(name.removeprefix("conv")[0]) - 1] if "conv" in name else channels
             if name.startswith("conv"):
+                width, _ = BLOCKS[int(name[4]) - 1]
                 layers.append(nn.Conv2d(channels, width, 3, padding=1))
+                channels = width
             else:
                 layers.append(nn.ReLU() if name.startswith("relu") else nn.MaxPool2d(2))
-            channels = width
         self.features = nn.Sequential(*layers)
         mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -78,32 +72,25 @@ class PerceptualLoss(nn.Module):
     """Σ over layers of weight × (distance of features + distance of their Gram matrices).
 
     Either distance has a weight of its own. The Gram matrix of features f (channels × places) is
-    f fᵀ / (channels · places).
+    f fᵀ / (channels · places); it tells style (Gatys et al., CVPR 2016).
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: PerceptualOptions) -> None:
         """Read the weights.
 
-        Args:
-            options: section `train.perceptual_opt`.
-
         Raises:
-            OptionsError: there is no usable file of weights, or a layer that VGG does not have.
+            OptionsError: there is no usable file of weights, or a layer that VGG-19 does not have.
         """
         super().__init__()
         self.options = options
         wanted = tuple(options.layer_weights)
-        if options.vgg_type not in DEPTHS:
-            raise OptionsError(
-                f"train.perceptual_opt.vgg_type is {', '.join(DEPTHS)}, got '{options.vgg_type}'"
-            )
-        if strange := [name for name in wanted if name not in layer_names(options.vgg_type)]:
+        if strange := [name for name in wanted if name not in layer_names()]:
             raise OptionsError(
                 f"train.perceptual_opt.layer_weights: there is no layer '{strange[0]}'"
-                f" (of {', '.join(layer_names(options.vgg_type))})"
+                f" (of {', '.join(layer_names())})"
             )
-        self.vgg = VGG(options.vgg_type, wanted)
-        load_vgg(self.vgg, options.weights, options.vgg_type)
+        self.vgg = VGG19(wanted)
+        load_vgg(self.vgg, options.weights)
         self.requires_grad_(False).eval()
 
     def forward(
@@ -113,10 +100,9 @@ class PerceptualLoss(nn.Module):
         options = self.options
         if options.range_norm:  # frames in [−1, 1]
             output, truth = (output + 1) / 2, (truth + 1) / 2
-        normalise = options.use_input_norm
-        seen = self.vgg(output, normalise=normalise)
+        seen = self.vgg(output, normalise=options.use_input_norm)
         with torch.no_grad():
-            expected = self.vgg(truth, normalise=normalise)
+            expected = self.vgg(truth, normalise=options.use_input_norm)
         loss = output.new_zeros(())
         for name, weight in options.layer_weights.items():
             a, b = seen[name], expected[name]
@@ -142,7 +128,7 @@ def _distance(a: Tensor, b: Tensor, criterion: str) -> Float[Tensor, ""]:
     return F.l1_loss(a, b) if criterion == "l1" else F.mse_loss(a, b)
 
 
-def load_vgg(vgg: VGG, path: Path | None, kind: str) -> None:
+def load_vgg(vgg: VGG19, path: Path | None) -> None:
     """Take over weights from a file in torchvision's layout.
 
     Raises:
@@ -150,7 +136,7 @@ def load_vgg(vgg: VGG, path: Path | None, kind: str) -> None:
     """
     instead = "Name a file in torchvision's layout, or train without: train.perceptual_opt=null"
     if path is None:
-        raise OptionsError(f"train.perceptual_opt.weights names no file of {kind}. {instead}")
+        raise OptionsError(f"train.perceptual_opt.weights names no file of VGG-19. {instead}")
     try:
         tensors = _read(path)
         for name, parameter in vgg.named_parameters():
@@ -163,7 +149,7 @@ def load_vgg(vgg: VGG, path: Path | None, kind: str) -> None:
     except (WeightsError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise OptionsError(
-            f"train.perceptual_opt.weights: cannot use '{path}' for {kind}: {reason}. {instead}"
+            f"train.perceptual_opt.weights: cannot use '{path}' as VGG-19: {reason}. {instead}"
         ) from error
 
 

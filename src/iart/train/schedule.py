@@ -7,10 +7,11 @@ Steps count from 0: `rate(step)` is the rate of the update that takes the weight
 import math
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
-from typing import Any
+
+from iart.train.recipe_options import CosineOptions, TrainOptions
 
 
-def learning_rate(step: int, base: float, train: Any) -> float:
+def learning_rate(step: int, base: float, train: TrainOptions) -> float:
     """Rate of a group of parameters whose full rate is `base`.
 
     Args:
@@ -21,7 +22,7 @@ def learning_rate(step: int, base: float, train: Any) -> float:
     if step + 1 < train.warmup_iter:
         return base * (step + 1) / train.warmup_iter
     scheduler = train.scheduler
-    if scheduler.type == "CosineAnnealingRestartLR":
+    if isinstance(scheduler, CosineOptions):
         return cosine_restart(
             step, base, scheduler.periods, scheduler.restart_weights, scheduler.eta_min
         )
