@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from iart.data.degrade import to_uint8
 from iart.device import estimate_memory
-from iart.errors import DeviceError, OptionsError
+from iart.errors import DeviceError, OptionsError, WeightsError
 from iart.evaluate.layout import Clip, find_clips
 from iart.evaluate.network import SAFE_SHARE, Enlarger, ThereAndBack
 from iart.evaluate.pictures import read_picture
@@ -120,3 +120,15 @@ def test_flip_seq_shows_twice_as_many(clip: Clip):
     made = frames(Enlarger(model, flip_seq=True), clip, 9)
     assert model.seen == [18]
     assert made[3][:, ::4, ::4].equal(read_picture(clip.lq[3]))
+
+
+class Broken(nn.Module):
+    """Gives NaN."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return Position()(frames) * float("nan")
+
+
+def test_a_network_that_gives_nan(clip: Clip):
+    with pytest.raises(WeightsError, match=r"clip 'a' hold NaN.*float16.*--precision float32"):
+        frames(Enlarger(Broken(), "float16"), clip, 9)

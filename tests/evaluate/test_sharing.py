@@ -87,6 +87,12 @@ def test_runs_do_not_mix(
         assert [clip.name for clip in _all(shared)] == ["a", "x/b", "c"]
 
 
+def test_a_run_that_finished_nothing_is_in_nobodys_way(tmp_path: Path, clips: list[Clip]):
+    with SharedFolder(tmp_path / "out", clips, IDENTITY | {"limit": 3}):
+        pass
+    assert work(tmp_path / "out", clips) == ["a", "x/b", "c"]
+
+
 def _all(shared: SharedFolder) -> list[Clip]:
     found = []
     for clip in shared.claims():
@@ -99,10 +105,20 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, clips: list[Clip]):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot write .*file"):
         SharedFolder(tmp_path / "file", clips, IDENTITY)
-    (tmp_path / "out").mkdir()
+    work(tmp_path / "out", clips[:1])
     (tmp_path / "out" / "run.json").write_text("no JSON")
-    with pytest.raises(OutputError, match=r"cannot read .*run.json"):
+    with pytest.raises(OutputError, match=r"run.json' is not of a benchmark run.*--overwrite"):
         SharedFolder(tmp_path / "out", clips, IDENTITY)
+    assert work(tmp_path / "out", clips, overwrite=True) == ["a", "x/b", "c"]
+
+
+def test_overwriting_removes_nothing_that_is_not_ours(tmp_path: Path, clips: list[Clip]):
+    mine = tmp_path / "out" / "clips" / "mine.mp4"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("a video")
+    work(tmp_path / "out", clips, overwrite=True)
+    work(tmp_path / "out", clips, overwrite=True)
+    assert mine.read_text() == "a video"
 
 
 OTHER = """

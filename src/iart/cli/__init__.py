@@ -3,7 +3,7 @@
 PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once.
 
 flags.py      what several commands share       training.py    train
-video.py      upscale, info, demo               measuring.py   bench
+video.py      upscale, info, demo               measuring.py   bench, test
 weights.py    convert
 """
 
@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from iart.cli.measuring import bench
+from iart.cli.measuring import bench, score
 from iart.cli.training import train
 from iart.cli.video import demo, info, upscale
 from iart.cli.weights import convert
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 for command in (upscale, info, demo, convert, train, bench):
     app.command()(command)
+app.command("test")(score)
 
 
 def main() -> None:

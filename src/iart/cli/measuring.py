@@ -1,11 +1,15 @@
-"""Commands that measure: bench."""
+"""Commands that measure: bench, test."""
 
+import os
+import shlex
+import sys
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
-from iart.cli.flags import Device, Threads, Verbose
-from iart.console import reported
+from iart.cli.flags import Device, Overlap, Overwrite, Precision, Quiet, Threads, Verbose
+from iart.console import count_display, reported
+from iart.inference.windows import OVERLAP
 
 
 def bench(
@@ -31,3 +35,101 @@ def bench(
             torch.set_num_threads(threads)
         result = measure(load_network(model, device), frames, height, width, repeats=repeats)
         print(to_json(result) if json else format_result(result))
+
+
+def score(
+    protocol: Annotated[
+        str, Argument(metavar="PROTOCOL", help="A name (`list` shows all), or a .yml file.")
+    ],
+    weights: Annotated[
+        str | None,
+        Option(help="Name (light, bicubic) or file; by default the protocol's published file."),
+    ] = None,
+    key: Annotated[str | None, Option(help="params or params_ema of a published file.")] = None,
+    data: Annotated[str, Option(help="Folder with the data sets, as BasicSR lays them out.")] = (
+        "datasets"
+    ),
+    results: Annotated[
+        str | None, Option(help="Score these frames of any tool: FOLDER/<clip>/<images>.")
+    ] = None,
+    make_lr: Annotated[
+        bool, Option("--make-lr", help="Make the low-resolution frames if they are missing.")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        Option(min=1, help="A quick look: first frames of each clip (vimeo90k-t: first clips)."),
+    ] = None,
+    output: Annotated[
+        str | None, Option("--output", "-o", help="Folder for reports; by default in results/.")
+    ] = None,
+    overwrite: Overwrite = False,
+    save_images: Annotated[bool, Option("--save-images", help="Keep the frames as PNG.")] = False,
+    metrics: Annotated[
+        list[str] | None, Option(help="Besides PSNR and SSIM: tof, lpips, dists, vmaf. Repeatable.")
+    ] = None,
+    window: Annotated[
+        int | None, Option(help="Frames at once; by default whole clips, if they fit in memory.")
+    ] = None,
+    overlap: Overlap = OVERLAP,
+    device: Device = "auto",
+    devices: Annotated[
+        str | None, Option(help="Several, which share the clips: cuda:0,cuda:1.")
+    ] = None,
+    precision: Precision = "float32",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a model, or frames of any tool, by a published protocol; `test list` shows them.
+
+    What was stopped goes on when started again. The same command, started several times, or by
+    torchrun, shares the clips.
+    """
+    left = "the same command goes on with the clips that are not done"
+    with reported(quiet=quiet, verbose=verbose, interrupted=left):
+        from functools import partial
+
+        if protocol == "list":
+            from iart.evaluate.protocol import overview
+
+            print(overview())
+            return
+
+        import torch
+
+        from iart.evaluate.benchmark import run
+        from iart.evaluate.crew import run_on
+        from iart.evaluate.report import table
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        job = partial(
+            run,
+            protocol,
+            weights=weights,
+            key=key,
+            data=data,
+            results=results,
+            make_lr=make_lr,
+            limit=limit,
+            output=output,
+            overwrite=overwrite,
+            save_images=save_images,
+            metrics=metrics or (),
+            window=window,
+            overlap=overlap,
+            precision=precision,
+            command=command_line(),
+        )
+        with count_display("frames", quiet=quiet) as progress:
+            if devices is None:
+                record = job(device=device, progress=progress)
+            else:
+                record = run_on(devices.split(","), job, progress=progress)
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one prints
+            print(table(record))
+
+
+def command_line() -> str:
+    """How this process was started, for a shell."""
+    return shlex.join(["iart", *sys.argv[1:]])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from iart.data.degrade import to_uint8
 from iart.device import NetworkSizes, estimate_memory, free_memory
-from iart.errors import DeviceError
+from iart.errors import DeviceError, WeightsError
 from iart.evaluate.layout import SCALE, Clip
 from iart.evaluate.pictures import read_picture
 from iart.inference.upscale import upscale
@@ -108,6 +108,7 @@ class Enlarger:
 
         Raises:
             DataError: a frame cannot be read.
+            WeightsError: the network gives NaN.
             DeviceError: the memory does not suffice.
         """
         model = ThereAndBack(self.model) if self.flip_seq else self.model
@@ -120,6 +121,11 @@ class Enlarger:
             small = torch.stack([read_picture(path) for path in clip.lq[part.start : part.stop]])
             count = part.stop - part.start
             large = upscale(small.float() / 255, model, window=count, overlap=0)
+            if large.isnan().any():
+                raise WeightsError(
+                    f"the network's frames of clip '{clip.name}' hold NaN: its weights are broken, "
+                    f"or too large for {self.precision}. Try --precision float32"
+                )
             for index in kept:
                 if index in wanted:
                     yield to_uint8(large[index - part.start])

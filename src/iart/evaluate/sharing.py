@@ -1,7 +1,7 @@
 """A benchmark's output folder, which several processes may fill together and a later run goes on.
 
-    run.json            what is measured; a folder never mixes two runs
-    clips/<name>.json   a finished clip, written in one piece
+    run.json            what is measured, and a token that differs from run to run
+    clips/<name>.json   a finished clip, written in one piece; counts for the run of its token
     .lock               who does what
 
 A clip is claimed by a lock on one byte of the lock file, which is free again when its process ends,
@@ -10,7 +10,7 @@ however it ends: nobody waits for the dead.
 
 import hashlib
 import json
-import shutil
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +46,12 @@ class Finished:
 
 
 class SharedFolder:
-    """The output folder of one run while this process works in it; a context manager."""
+    """The output folder of one run while this process works in it; a context manager.
+
+    Attributes:
+        folder: the folder.
+        frames: how many frames the clips have that are known to be done.
+    """
 
     def __init__(
         self,
@@ -68,20 +73,22 @@ class SharedFolder:
             OutputError: the folder holds another run, or cannot be written.
         """
         self.folder, self._clips = folder, clips
-        self._stamps = {clip.name: _stamp(clip) for clip in clips}
         self._finished: dict[str, Finished] = {}
+        self.frames = 0
         with writing(folder):
             (folder / "clips").mkdir(parents=True, exist_ok=True)
         self._locks = LockFile(folder / ".lock")
         try:
             with self._locks.locked(GATE):
-                if overwrite and self._locks.try_lock(PRESENCE):
-                    self._clear()
+                alone = self._locks.try_lock(PRESENCE)
+                empty = next((folder / "clips").rglob("*.json"), None) is None
+                anew = alone and (overwrite or empty)
+                token = self._join(json.loads(json.dumps(identity)), anew=anew)
                 self._locks.lock(PRESENCE, shared=True)
-                self._join(identity)
         except BaseException:
             self._locks.close()
             raise
+        self._stamps = {clip.name: _stamp(clip, token) for clip in clips}
 
     def __enter__(self) -> "SharedFolder":
         return self
@@ -141,7 +148,7 @@ class SharedFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(json.dumps(tree, indent=1).encode())
-        self._finished[done.clip.name] = done
+        self._keep(done)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -151,8 +158,12 @@ class SharedFolder:
 
     def _is_done(self, clip: Clip) -> bool:
         if clip.name not in self._finished and (found := self._read(clip)) is not None:
-            self._finished[clip.name] = found
+            self._keep(found)
         return clip.name in self._finished
+
+    def _keep(self, done: Finished) -> None:
+        self._finished[done.clip.name] = done
+        self.frames += len(done.clip.frames)
 
     def _path(self, name: str) -> Path:
         return self.folder / "clips" / f"{name}.json"
@@ -169,34 +180,35 @@ class SharedFolder:
         except (OSError, ValueError, KeyError, TypeError, DataError):
             return None
 
-    def _join(self, identity: dict[str, Any]) -> None:
+    def _join(self, identity: dict[str, Any], *, anew: bool) -> str:
+        """The token of the run in the folder, which is started if there is none or `anew`."""
         path = self.folder / "run.json"
-        identity = json.loads(json.dumps(identity))  # as it comes back
         try:
             other = json.loads(path.read_bytes())
+            token, known = str(other["token"]), dict(other["run"])
         except FileNotFoundError:
-            with atomic_file(path) as file:
-                file.write(json.dumps(identity, indent=1).encode())
-            return
-        except (OSError, ValueError) as error:
-            raise OutputError(f"cannot read '{path}': {error}. Pass another output") from error
-        if other != identity:
-            keys = [
-                k for k in identity if not isinstance(other, dict) or other.get(k) != identity[k]
-            ]
-            key = keys[0] if keys else "version"
-            was = other.get(key) if isinstance(other, dict) else None
-            values = f" ({was}, now {identity.get(key)})" if key != "protocol" else ""
-            raise OutputError(
-                f"'{self.folder}' holds a run with another {key}{values}. "
-                "Pass another output (--output), or overwrite it (--overwrite)"
-            )
-
-    def _clear(self) -> None:
-        with writing(self.folder):
-            shutil.rmtree(self.folder / "clips")
-            (self.folder / "clips").mkdir()
-            (self.folder / "run.json").unlink(missing_ok=True)
+            anew = True
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not anew:
+                raise OutputError(
+                    f"'{path}' is not of a benchmark run. Pass another output (--output), "
+                    "or overwrite it (--overwrite)"
+                ) from error
+        else:
+            changed = [key for key in {**identity, **known} if identity.get(key) != known.get(key)]
+            if changed and not anew:
+                key = changed[0]
+                values = f" ({known.get(key)}, now {identity.get(key)})" * (key != "protocol")
+                raise OutputError(
+                    f"'{self.folder}' holds a run with another {key}{values}. "
+                    "Pass another output (--output), or overwrite it (--overwrite)"
+                )
+            if not anew:
+                return token
+        token = secrets.token_hex(8)
+        with atomic_file(path) as file:
+            file.write(json.dumps({"token": token, "run": identity}, indent=1).encode())
+        return token
 
 
 @contextmanager
@@ -208,9 +220,9 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
-def _stamp(clip: Clip) -> str:
-    """Changes when an image of the clip is replaced or changed."""
-    digest = hashlib.sha256(repr((clip.scored, clip.size)).encode())
+def _stamp(clip: Clip, token: str) -> str:
+    """Changes with the run, and when an image of the clip is replaced or changed."""
+    digest = hashlib.sha256(repr((token, clip.scored, clip.size)).encode())
     for path in (*clip.gt, *clip.lq, *clip.results):
         status = path.stat()
         digest.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
