@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from iart import cli, console
 from iart.inference.outlook import foresee
 from iart.inference.report import Progress
-from iart.inference.upscale import upscale_video
+from iart.inference.video import upscale_video
 from iart.model import IART
 from iart.video.images import open_video
 from iart.weights import convert, load_model, read_model, save_model
@@ -57,6 +57,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # ---- flags are keywords
 
+UPSCALE_ONLY = {
+    *("device", "devices", "threads", "quiet", "verbose"),
+    *("container", "preview", "dry_run"),
+}
+
 
 def keywords(function: Callable) -> dict[str, object]:
     """Name → default; lists of the command line are collections of the library."""
@@ -67,15 +72,15 @@ def keywords(function: Callable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("command", "function", "own"),
     [
-        (cli.upscale, upscale_video, {"device", "precision", "threads", "quiet", "verbose"}),
+        (cli.upscale, upscale_video, UPSCALE_ONLY),
         (cli.info, foresee, {"device", "verbose"}),
         (cli.convert, convert, {"verbose"}),
     ],
 )
 def test_flags_are_keywords_of_the_library(command: Callable, function: Callable, own: set[str]):
     flags, words = keywords(command), keywords(function)
-    assert flags.keys() - own == words.keys() - {"progress"}
-    same = words.keys() - {"model", "progress"}
+    assert flags.keys() - own == words.keys() - {"progress", "crew"}
+    same = words.keys() - {"model", "progress", "crew"}
     assert {name: flags[name] for name in same} == {name: words[name] for name in same}
 
 

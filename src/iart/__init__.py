@@ -23,7 +23,8 @@ from iart.errors import (
 )
 
 if TYPE_CHECKING:
-    from iart.inference.upscale import upscale, upscale_frames, upscale_video
+    from iart.inference.upscale import upscale, upscale_frames
+    from iart.inference.video import upscale_video
     from iart.model import IART, IARTConfig
     from iart.video.reader import VideoReader
     from iart.video.writer import VideoWriter
@@ -63,7 +64,7 @@ _HOMES = {
     "save_model": "iart.weights",
     "upscale": "iart.inference.upscale",
     "upscale_frames": "iart.inference.upscale",
-    "upscale_video": "iart.inference.upscale",
+    "upscale_video": "iart.inference.video",
 }
 
 

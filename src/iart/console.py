@@ -37,7 +37,7 @@ def reported(
     Args:
         quiet: show errors only.
         verbose: show where an error comes from.
-        interrupted: what Ctrl-C leaves behind.
+        interrupted: what Ctrl-C leaves behind, unless the interruption says so itself.
     """
     handler = _Notes()
     logger = logging.getLogger("iart")
@@ -46,8 +46,8 @@ def reported(
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
     try:
         yield
-    except KeyboardInterrupt:
-        say(f"interrupted: {interrupted}")
+    except KeyboardInterrupt as stop:
+        say(f"interrupted: {stop or interrupted}")
         raise typer.Exit(INTERRUPTED) from None
     except IARTError as error:
         if verbose:
@@ -99,7 +99,7 @@ def count_display(label: str, *, quiet: bool = False) -> Iterator[Callable[[int,
 def describe_progress(progress: Progress) -> str:
     """E.g. "120 of 3000 frames, 4.1 fps, 0:11:42 left"."""
     done, elapsed = progress.frames_done, progress.elapsed_seconds
-    fps = done / elapsed if elapsed else 0.0
+    fps = (done - progress.frames_before) / elapsed if elapsed else 0.0
     return _counted(progress, "frames", f"{fps:.1f} fps")
 
 
@@ -107,7 +107,8 @@ def _counted(progress: Progress, label: str, *more: str) -> str:
     done, total, elapsed = progress.frames_done, progress.frame_count, progress.elapsed_seconds
     if total is None or total < done:
         return ", ".join((f"{done} {label}", *more))
-    left = timedelta(seconds=round((total - done) * elapsed / done)) if done else "?"
+    fresh = done - progress.frames_before
+    left = timedelta(seconds=round((total - done) * elapsed / fresh)) if fresh else "?"
     return ", ".join((f"{done} of {total} {label}", *more, f"{left} left"))
 
 

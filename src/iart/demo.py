@@ -22,7 +22,7 @@ from iart.data.degrade import degrade_bi, to_uint8
 from iart.errors import OutputError
 from iart.evaluate.metrics import psnr, ssim
 from iart.inference.report import Progress
-from iart.inference.upscale import upscale_video
+from iart.inference.video import upscale_video
 from iart.video.reader import VideoReader
 from iart.video.writer import VideoWriter
 from iart.weights import load_model

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
 from iart.inference.report import Progress
-from iart.inference.upscale import upscale, upscale_video
+from iart.inference.upscale import upscale
+from iart.inference.video import upscale_video
 from iart.model.bicubic import Bicubic
 from iart.video.frame import Frame
 from iart.video.images import ImageReader, open_video
@@ -138,7 +139,7 @@ def test_damaged_input_gives_a_complete_output_and_a_list(tmp_path: Path):
 PEAK = """
 import sys
 from pathlib import Path
-from iart.inference.upscale import upscale_video
+from iart.inference.video import upscale_video
 from iart.model.bicubic import Bicubic
 upscale_video(sys.argv[1], sys.argv[2], Bicubic(), preset="ultrafast")
 lines = Path("/proc/self/status").read_text().splitlines()

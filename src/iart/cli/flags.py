@@ -1,9 +1,12 @@
-"""Flags that several commands share."""
+"""Flags that several commands share, and how their words are read."""
 
 from fractions import Fraction
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from iart.video.frame import Crop
 
 
 def _rate(text: str | Fraction) -> Fraction:
@@ -16,12 +19,50 @@ def _rate(text: str | Fraction) -> Fraction:
     return rate
 
 
+def _seconds(text: str | Fraction) -> Fraction:
+    """Seconds, or hours, minutes and seconds: 90, 1:30, 0:01:30.5."""
+    parts = str(text).split(":")
+    if len(parts) > 3 or not all(part.replace(".", "", 1).isdecimal() for part in parts):
+        raise ValueError("a time is seconds or HH:MM:SS.mmm")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
+def _crop(text: "str | Crop") -> "Crop":
+    from iart.video.frame import Crop
+
+    try:
+        width, height, x, y = (int(number) for number in str(text).split(":"))
+    except ValueError:
+        raise ValueError("a crop is WIDTH:HEIGHT:X:Y") from None
+    return Crop(width, height, x, y)
+
+
+def split_devices(text: str) -> list[str]:
+    """Names of devices from "0,1" (the first two of CUDA) or "cuda:0,cpu"."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+
+
 Source = Annotated[
     str, Argument(metavar="INPUT", help="Video file, folder of images, or quoted pattern.")
 ]
 Sources = Annotated[
     list[str],
-    Argument(metavar="INPUT", help="Video file, folder of images, pattern, or several images."),
+    Argument(metavar="INPUT", help="Videos, folders of videos or of images, patterns, or images."),
+]
+Deinterlace = Annotated[str, Option(help="auto, off, bwdif or bwdif-field.")]
+CropTo = Annotated[
+    Any, Option(parser=_crop, metavar="W:H:X:Y", help="Part of the picture to enlarge.")
+]
+Start = Annotated[
+    Any, Option("--start", parser=_seconds, metavar="TIME", help="Where to start: 90 or 0:01:30.")
+]
+End = Annotated[Any, Option("--end", parser=_seconds, metavar="TIME", help="Where to stop.")]
+Devices = Annotated[
+    str | None, Option(metavar="LIST", help="Share the work of a video: 0,1 or cuda:0,cpu.")
 ]
 Model = Annotated[str, Option(help="Name (light, bicubic) or a .safetensors or .pth file.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]

@@ -1,12 +1,17 @@
 """Commands on video: upscale, info, demo."""
 
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Exit, Option
 
 from iart.cli.flags import (
+    CropTo,
+    Deinterlace,
     Device,
+    Devices,
+    End,
     Model,
     Overlap,
     Overwrite,
@@ -15,24 +20,35 @@ from iart.cli.flags import (
     Rate,
     Source,
     Sources,
+    Start,
     Threads,
     Tile,
     Verbose,
     Window,
+    split_devices,
 )
 from iart.console import progress_display, reported, say
+from iart.errors import IARTError
 from iart.inference.windows import OVERLAP, WINDOW
+
+if TYPE_CHECKING:
+    from iart.inference.order import Order
 
 
 def upscale(
     source: Sources,
     output: Annotated[
-        str, Option("--output", "-o", help=".mp4, .mkv, .mov, .webm, or a folder for PNG images.")
+        str,
+        Option("--output", "-o", help=".mp4, .mkv, .mov, .webm, or a folder for PNG or videos."),
     ],
     model: Model = "light",
     window: Window = WINDOW,
     overlap: Overlap = OVERLAP,
     tile: Tile = None,
+    deinterlace: Deinterlace = "auto",
+    crop: CropTo = None,
+    start_seconds: Start = None,
+    end_seconds: End = None,
     codec: Annotated[str | None, Option(help="x264, x265, svt-av1, ffv1 or prores.")] = None,
     crf: Annotated[int | None, Option(help="Quality of the codec; smaller is better.")] = None,
     preset: Annotated[str | None, Option(help="Speed of the encoder, in its words.")] = None,
@@ -41,43 +57,93 @@ def upscale(
         list[str] | None,
         Option(help="Leave out audio, subtitle, attachment, data or a track's number. Repeatable."),
     ] = None,
+    container: Annotated[
+        str | None, Option(help="Kind of the outputs of several videos: mkv, mp4, mov or webm.")
+    ] = None,
     overwrite: Overwrite = False,
+    preview: Annotated[
+        bool, Option("--preview", help="Enlarge a few short pieces only, with a sheet to compare.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Check everything, tell what would be done, write nothing.")
+    ] = False,
     rate: Rate = Fraction(25),
     device: Device = "auto",
+    devices: Devices = None,
     precision: Precision = "float32",
     threads: Threads = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Enlarge a video four times; sound, subtitles and times are kept."""
+    """Enlarge videos four times; sound, subtitles and times are kept. Goes on where it stopped."""
     with reported(quiet=quiet, verbose=verbose):
-        import torch
+        from iart.inference.crew import hire
+        from iart.inference.dry_run import dry_run as rehearsed
+        from iart.inference.files import make_folder, pair_up
+        from iart.inference.order import Order
+        from iart.inference.preview import preview_video
+        from iart.inference.reading import Reading
+        from iart.inference.video import fulfil
+        from iart.video.film import EncodingOptions
 
-        from iart.inference.upscale import upscale_video
-        from iart.weights import load_model
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        network = load_model(model, device, precision)
-        with progress_display(quiet=quiet) as progress:
-            result = upscale_video(
-                source[0] if len(source) == 1 else source,
-                output,
-                network,
+        orders = [
+            Order.to(
+                target,
+                Reading(name, rate, deinterlace, crop, start_seconds, end_seconds),
                 window=window,
                 overlap=overlap,
                 tile=tile,
-                codec=codec,
-                crf=crf,
-                preset=preset,
-                pixel_format=pixel_format,
-                drop=drop or (),
-                overwrite=overwrite,
-                rate=rate,
-                progress=progress,
+                drop=tuple(drop or ()),
+                encoding=EncodingOptions(
+                    codec=codec, crf=crf, preset=preset, pixel_format=pixel_format
+                ),
+                precision=precision,
             )
+            for name, target in pair_up(source, output, container=container)
+        ]
+        names = [device] if devices is None else split_devices(devices)
+        network, crew = hire(model, names, precision, threads)
+
+        def enlarge(order: "Order") -> None:
+            if dry_run:
+                for label, text in rehearsed(order, network, overwrite=overwrite):
+                    print(f"{label:<11} {text}")
+                return
+            with progress_display(quiet=quiet) as progress:
+                if preview:
+                    made = preview_video(order, network, progress=progress)
+                    told = f"{made.video} and {made.sheet}: {made.frames} frames"
+                else:
+                    result = fulfil(
+                        order, network, overwrite=overwrite, crew=crew, progress=progress
+                    )
+                    told = f"{order.output}: {result.frames} frames in {result.seconds:.1f} s"
+            if not quiet:
+                say(told)
+
+        if len(orders) == 1:
+            enlarge(orders[0])
+        else:
+            if not dry_run:
+                make_folder(output)
+            _one_by_one(orders, enlarge, quiet=quiet)
+
+
+def _one_by_one(orders: "list[Order]", enlarge: "Callable[[Order], None]", *, quiet: bool) -> None:
+    """Each of many files; those that fail are told at once, and again at the end."""
+    failed = []
+    for number, order in enumerate(orders, 1):
         if not quiet:
-            say(f"{output}: {result.frames} frames in {result.seconds:.1f} s")
+            say(f"{number} of {len(orders)}: {order.reading.name}")
+        try:
+            enlarge(order)
+        except IARTError as error:
+            say(f"error: {error}")
+            failed.append((order, error))
+    for order, error in failed:
+        say(f"failed: {order.reading.name}: {error}")
+    if failed:
+        raise Exit(1)
 
 
 def info(

@@ -1,39 +1,24 @@
-"""Frames → frames four times larger: a clip in memory, a stream of frames, or a whole video.
+"""Frames → frames four times larger: a clip in memory, or a stream of frames.
 
 A model is any module that takes `b t 3 h w` and gives `b t 3 4h 4w`, RGB in [0, 1]; where its
 parameters lie is where it runs. What is done here besides calling it: windows in time
 (`iart.inference.windows`), tiles in space (`iart.inference.tiles`), values clamped to [0, 1].
 """
 
-import logging
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from itertools import repeat
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.errors import DamagedInputError, DeviceError, InputError, OptionsError
-from iart.inference.pipeline import read_ahead, write_behind
-from iart.inference.report import Progress, UpscaleResult
+from iart.errors import DeviceError, OptionsError
 from iart.inference.tiles import enlarge_in_tiles
 from iart.inference.windows import OVERLAP, WINDOW, Window, check_windows, plan_windows
 from iart.model import IART
-from iart.video.describe import describe_loss
 from iart.video.frame import Frame
-from iart.video.images import open_video
-from iart.video.writer import open_writer
-
-_log = logging.getLogger(__name__)
-
-# Frames between the threads: enough to bridge a burst (a window comes out of the network at once).
-READ_AHEAD = 8
-WRITE_BEHIND = 4
 
 
 def upscale(
@@ -73,6 +58,7 @@ def upscale_frames(
     window: int = WINDOW,
     overlap: int = OVERLAP,
     tile: int | None = None,
+    wanted: Callable[[Frame], bool] | None = None,
 ) -> Iterator[Frame]:
     """Enlarge frames as they come, holding at most `window` + 1 of them.
 
@@ -85,118 +71,39 @@ def upscale_frames(
         window: frames that the model sees at once.
         overlap: frames of context at either end of a window.
         tile: side in pixels of square tiles, for pictures too large for the memory; None for none.
+        wanted: asked of every frame, in order: whether to enlarge and give it. The others are
+            context only, and what they would have become costs nothing. None wants all.
 
     Raises:
         OptionsError: the window keeps no frame, or the tile is too small.
     """
     check_windows(window, overlap)
-    newest: deque[Frame] = deque(maxlen=window + 1)
+    newest: deque[tuple[Frame, bool]] = deque(maxlen=window + 1)
     count = 0
 
     def cuts() -> Iterator[bool]:
         nonlocal count
         for frame in frames:
-            newest.append(frame)
+            newest.append((frame, wanted is None or wanted(frame)))
             count += 1
             yield frame.cut
 
     for part in plan_windows(cuts(), window, overlap):
         first = count - len(newest)
         members = list(newest)[part.start - first : part.stop - first]
-        yield from _enlarge_frames(members, model, part, tile)
+        if any(is_wanted for _, is_wanted in members[part.kept]):
+            yield from _enlarge_wanted(members, model, part, tile)
 
 
-def upscale_video(
-    source: str | Path | Sequence[str | Path],
-    output: str | Path,
-    model: nn.Module,
-    *,
-    window: int = WINDOW,
-    overlap: int = OVERLAP,
-    tile: int | None = None,
-    codec: str | None = None,
-    crf: int | None = None,
-    preset: str | None = None,
-    pixel_format: str | None = None,
-    drop: Collection[str] = (),
-    overwrite: bool = False,
-    rate: Fraction = Fraction(25),
-    progress: Callable[[Progress], None] | None = None,
-) -> UpscaleResult:
-    """Enlarge a video file, or a series of images, in constant memory.
-
-    Sound, subtitles, attachments, chapters and metadata go along. Reading, the network and writing
-    overlap. The output gets its name when it is complete; after an error nothing is left of it.
-    What has to be converted is logged (INFO, "iart.inference.upscale") before the work starts.
-
-    Args:
-        source: a file that FFmpeg reads, a folder of images, a pattern such as "shot/*.png",
-            or a list of images.
-        output: a file (.mp4, .mkv, .mov, .webm) or a folder for images.
-        model: enlarges `b t 3 h w`; runs where its parameters lie.
-        window: frames that the model sees at once.
-        overlap: frames of context at either end of a window.
-        tile: side in pixels of square tiles, for pictures too large for the memory; None for none.
-        codec: FFmpeg's name of the video encoder; None for the container's default.
-        crf: quality, lower is better; None for the codec's default here.
-        preset: speed of the encoder, in its own words.
-        pixel_format: FFmpeg's name, such as "yuv420p10le"; None to follow the source.
-        drop: tracks to leave out: "audio", "subtitle", "attachment", "data" or a stream's index.
-        overwrite: replace an output that exists.
-        rate: frames per second of a folder of images.
-        progress: called after every frame.
-
-    Raises:
-        InputError: the source cannot be read or holds no frame.
-        OutputError: the output exists, cannot be written, or cannot hold a track or the codec.
-        OptionsError: the window keeps no frame, the tile is too small, or an encoder refuses a
-            setting.
-        DeviceError: the device's memory does not suffice for a window.
-        DamagedInputError: parts of the source were lost. The output is complete otherwise, and in
-            place; the error lists what is missing.
-    """
-    check_windows(window, overlap)
-    began, count = time.monotonic(), 0
-    name = source if isinstance(source, str | Path) else "the images"
-    with (
-        open_video(source, rate=rate) as reader,
-        open_writer(
-            output,
-            like=reader.info,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            pixel_format=pixel_format,
-            drop=drop,
-            overwrite=overwrite,
-        ) as writer,
-        read_ahead(reader, READ_AHEAD) as frames,
-        write_behind(writer.write, WRITE_BEHIND) as write,
-    ):
-        for note in writer.notes:
-            _log.info("%s", note)
-        for frame in upscale_frames(frames, model, window=window, overlap=overlap, tile=tile):
-            write(frame)
-            count += 1
-            if progress is not None:
-                progress(Progress(count, reader.info.frame_count, time.monotonic() - began))
-        if count == 0:
-            raise InputError(f"cannot read '{name}': it holds no frame that can be decoded")
-    losses = (*reader.losses, *writer.losses)
-    if losses:
-        listed = "; ".join(describe_loss(loss) for loss in losses)
-        raise DamagedInputError(f"'{output}' is written, but '{name}' is damaged: {listed}", losses)
-    return UpscaleResult(Path(output), count, time.monotonic() - began, writer.notes)
-
-
-def _enlarge_frames(
-    frames: Sequence[Frame], model: nn.Module, part: Window, tile: int | None
+def _enlarge_wanted(
+    members: Sequence[tuple[Frame, bool]], model: nn.Module, part: Window, tile: int | None
 ) -> Iterator[Frame]:
-    """The kept frames of one window."""
-    large = _enlarge(torch.stack([frame.data for frame in frames]), model, part.kept, tile)
-    for frame, data in zip(frames[part.kept], large, strict=True):
-        # A copy, so that a frame that waits for the writer does not keep its whole window.
-        yield replace(frame, data=data.clone())
+    """Those of the kept frames of one window that are wanted."""
+    large = _enlarge(torch.stack([frame.data for frame, _ in members]), model, part.kept, tile)
+    for (frame, is_wanted), data in zip(members[part.kept], large, strict=True):
+        if is_wanted:
+            # A copy, so that a frame that waits for the writer does not keep its whole window.
+            yield replace(frame, data=data.clone())
 
 
 def _enlarge(

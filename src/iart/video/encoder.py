@@ -27,7 +27,7 @@ class Slot:
 class Timeline:
     """Gives every frame of a film, in order, its slot in the output."""
 
-    def __init__(self, shape: Shape, shift: Fraction = Fraction(0)) -> None:
+    def __init__(self, shape: Shape, shift: Fraction) -> None:
         """The clock is that of the shape; `shift` seconds are added to all times."""
         self._clock, self._rate, self._shift = shape.time_base, shape.rate, shift
         self._last: int | None = None
@@ -50,11 +50,17 @@ class Encode:
         encoding: codec, pixel format, options.
         shape: of the pictures.
         source_color: of the source, where the shape's says something else for the codec's sake.
+        shift: seconds added to the times of all frames.
     """
 
     encoding: Encoding
     shape: Shape
     source_color: Color
+    shift: Fraction = Fraction(0)
+
+    def timeline(self) -> Timeline:
+        """A new one, for the first frame and all after it."""
+        return Timeline(self.shape, self.shift)
 
     @contextmanager
     def fresh(self) -> Iterator["Encoder"]:

@@ -111,7 +111,7 @@ def plan_film(
         chosen, shape, [plan.ticks for plan in carried], [plan.sample_rate for plan in carried]
     )
     assembly, lost = rehearse(replace(assembly, options=options))
-    encode = Encode(assembly.encoding, shape, like.color)
+    encode = Encode(assembly.encoding, shape, like.color, assembly.shift)
     return FilmPlan(path, assembly, encode, (*notes, *lost, *_caption_note(like)))
 
 

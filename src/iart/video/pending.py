@@ -67,10 +67,8 @@ class Place:
             self.final = self.final.resolve()
 
     def hidden(self, ending: str) -> Path:
-        """A hidden name beside the final one: ".NAME" and the ending."""
-        # names are limited to 255 bytes in most file systems; a few are ours
-        stem = os.fsencode(self.final.name)[:200].decode(errors="ignore")
-        return self.final.parent / f".{stem}{ending}"
+        """A name beside the final one, see `hidden_name`."""
+        return hidden_name(self.final, ending)
 
     def not_writable(self, error: OSError) -> OutputError:
         """What to tell when nothing can be made beside the final name."""
@@ -217,6 +215,13 @@ class PendingOutput:
         else:
             with contextlib.suppress(OSError):
                 self.part.unlink(missing_ok=True)
+
+
+def hidden_name(path: Path, ending: str) -> Path:
+    """Beside `path`: a dot, its name, and the ending."""
+    # names are limited to 255 bytes in most file systems; a few are ours
+    stem = os.fsencode(path.name)[:200].decode(errors="ignore")
+    return path.parent / f".{stem}{ending}"
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -12,7 +12,7 @@ from typing import Unpack
 
 from iart.errors import OptionsError, OutputError
 from iart.video.codecs import CONTAINERS
-from iart.video.encoder import Encoder, Timeline
+from iart.video.encoder import Encoder
 from iart.video.film import EncodingOptions, Film, container_for, plan_film
 from iart.video.frame import Frame, VideoInfo
 from iart.video.image_writer import ImageWriter
@@ -61,7 +61,7 @@ class VideoWriter(Writer):
             raise
         super().__init__(path, pending, plan.notes)
         self._encoder = Encoder(plan.encode, self._film.video)
-        self._timeline = Timeline(plan.encode.shape, plan.assembly.shift)
+        self._timeline = plan.encode.timeline()
 
     def __enter__(self) -> "VideoWriter":
         return self

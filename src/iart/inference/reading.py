@@ -1,0 +1,97 @@
+"""How a source is read: everything that `open_video` is told, in one object."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from iart.errors import InputError
+from iart.video.frame import Crop
+from iart.video.images import ImageReader, find_images, open_video
+from iart.video.reader import VideoReader
+
+_CLOCKS_FROM_ANYWHERE = ("mpeg", "mpegts")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A source and the part of it that is wanted; can be sent to other processes.
+
+    Attributes:
+        source: a file that FFmpeg reads, a folder of images, a pattern, or a list of images.
+        rate: frames per second of images.
+        deinterlace: see `iart.video.reader.VideoReader`.
+        crop: the part of the picture that is wanted; None for all of it.
+        start_seconds: where to start, from the beginning of the film.
+        end_seconds: where to stop, from the beginning of the film.
+    """
+
+    source: str | Path | Sequence[str | Path]
+    rate: Fraction = Fraction(25)
+    deinterlace: str = "auto"
+    crop: Crop | None = None
+    start_seconds: Fraction | None = None
+    end_seconds: Fraction | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.source) if isinstance(self.source, str | Path) else "the images"
+
+    @property
+    def absolute_name(self) -> str:
+        """The same for the same files, wherever the command is run."""
+        names = [self.source] if isinstance(self.source, str | Path) else self.source
+        return ", ".join(str(Path(name).absolute()) for name in names)
+
+    def open(self) -> VideoReader | ImageReader:
+        """A reader of what is wanted.
+
+        Raises:
+            InputError: the source cannot be read.
+            OptionsError: the range or the rectangle is empty or lies outside.
+        """
+        return open_video(
+            self.source,
+            rate=self.rate,
+            deinterlace=self.deinterlace,
+            crop=self.crop,
+            start_seconds=self.start_seconds,
+            end_seconds=self.end_seconds,
+        )
+
+    def in_file_time(self) -> "Reading":
+        """The same, with a range in the clock of the file, which may start anywhere.
+
+        Raises:
+            InputError: the source cannot be read.
+        """
+        if self.start_seconds is None and self.end_seconds is None:
+            return self
+        with open_video(self.source, rate=self.rate, deinterlace="off") as reader:
+            info = reader.info
+        if not info.container.startswith(_CLOCKS_FROM_ANYWHERE):
+            return self
+        times = (self.start_seconds, self.end_seconds)
+        start, end = (None if time is None else time + info.start_seconds for time in times)
+        return replace(self, start_seconds=start, end_seconds=end)
+
+    def fingerprint(self) -> str:
+        """Changes when a file of the source is exchanged or touched: sizes and times of all."""
+        digest = hashlib.sha256()
+        for path in self._files():
+            status = path.stat()
+            digest.update(os.fsencode(path.absolute()))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return digest.hexdigest()[:16]
+
+    def _files(self) -> list[Path]:
+        if isinstance(self.source, str | Path) and Path(self.source).is_file():
+            return [Path(self.source)]
+        try:
+            return find_images(self.source)
+        except InputError:  # a folder of something else
+            assert isinstance(self.source, str | Path)
+            return sorted(path for path in Path(self.source).rglob("*") if path.is_file())
