@@ -1,15 +1,33 @@
 """The sets of clips that an option file names."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from iart.model.upsample import SCALE
-from iart.train.section import FilePath, NullIsEmpty, Section, Share
-from iart.train.vocabulary import IO_BACKEND, LOADER, PAIRS, VALIDATION
+from iart.train.section import FilePath, Section, Share, null_is
+from iart.train.vocabulary import IO_BACKEND, LOADER, OWN_PAIRS, PAIRS, VALIDATION
 
 CropSide = Annotated[int, Field(gt=0, multiple_of=SCALE)]
+
+
+def _some(frames: int) -> int:
+    if frames < 1 and frames != -1:
+        raise ValueError("expected a number of frames, or -1 for all of a clip")
+    return frames
+
+
+Frames = Annotated[int, AfterValidator(_some)]
 
 
 class LoaderOptions(Section):
@@ -79,9 +97,9 @@ class PairedOptions(LoaderOptions):
     """Folder (or LMDB) of the same clips at low resolution."""
     meta_info_file: FilePath | None = None
     """List of the clips, a line `name frames (height,width,3)` each; null: all that are found."""
-    io_backend: Annotated[IoBackend, NullIsEmpty] = Field(default_factory=IoBackend)
+    io_backend: Annotated[IoBackend, null_is({}, IoBackend)] = Field(default_factory=IoBackend)
     """Where frames are stored."""
-    num_frame: Annotated[int, Field(ge=-1)] = -1
+    num_frame: Frames = -1
     """Frames of a sample; -1: all of the clip."""
     gt_size: CropSide = 256
     """Side of the crop, in pixels of ground truth."""
@@ -101,12 +119,6 @@ class PairedOptions(LoaderOptions):
         """Where frames are stored."""
         return self.io_backend.type
 
-    @model_validator(mode="after")
-    def _some_frames(self) -> "PairedOptions":
-        if self.num_frame == 0:
-            raise ValueError("num_frame is 0: expected frames of a sample, or -1 for whole clips")
-        return self
-
 
 class REDSOptions(PairedOptions):
     """Clips of REDS: one part is held out by their names."""
@@ -122,6 +134,8 @@ class REDSOptions(PairedOptions):
 class VimeoOptions(PairedOptions):
     """Clips of Vimeo-90K: 7 frames each, all of which are a sample."""
 
+    known: ClassVar = OWN_PAIRS
+
     type: Literal["Vimeo90KRecurrentDataset"]
     """The set's kind."""
 
@@ -129,25 +143,19 @@ class VimeoOptions(PairedOptions):
 class DVDOptions(PairedOptions):
     """Own clips of any length; a sample never goes over a clip's end."""
 
+    known: ClassVar = OWN_PAIRS
+
     type: Literal["DVDRecurrentDataset", "DVDMultiScaleDataset"]
     """The set's kind; the two are the same here."""
     patch_sizes: Annotated[tuple[CropSide, ...], Field(min_length=1)] | None = None
     """Sides of crops in pixels of ground truth, one of which is drawn; null: gt_size."""
     patch_probs: tuple[Share, ...] = ()
-    """Probability of each of patch_sizes; empty: all the same."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _equal_shares(cls, tree: Any) -> Any:
-        if isinstance(tree, Mapping) and tree.get("patch_sizes") and not tree.get("patch_probs"):
-            count = len(tree["patch_sizes"]) if isinstance(tree["patch_sizes"], list) else 1
-            return {**tree, "patch_probs": [1 / count] * count}
-        return tree
+    """Probability of each of patch_sizes; 1 in all."""
 
     @model_validator(mode="after")
     def _a_share_for_each(self) -> "DVDOptions":
         sizes, shares = self.patch_sizes or (), self.patch_probs
-        if self.patch_sizes and (len(sizes) != len(shares) or abs(sum(shares) - 1) > 1e-6):
+        if len(sizes) != len(shares) or (sizes and abs(sum(shares) - 1) > 1e-6):
             raise ValueError(
                 f"patch_probs {list(shares)} must be one share for each of patch_sizes "
                 f"{list(sizes)}, 1 in all"
@@ -157,6 +165,8 @@ class DVDOptions(PairedOptions):
 
 class VideoOptions(PairedOptions):
     """Pairs of video files."""
+
+    known: ClassVar = OWN_PAIRS
 
     type: Literal["VideoRecurrentDataset", "VideoDataset"]
     """The set's kind; the two are the same here."""
@@ -169,7 +179,7 @@ class ValidationOptions(Section):
 
     known: ClassVar = VALIDATION
 
-    type: Literal["VideoRecurrentTestDataset", "VideoTestVimeo90KDataset"]
+    type: Literal["VideoRecurrentTestDataset", "VideoTestDataset", "VideoTestVimeo90KDataset"]
     """Folders of clips; of Vimeo-90K only the frame in the middle is scored."""
     name: str | None = None
     """What scores are logged under; null: the section's key."""
@@ -179,8 +189,8 @@ class ValidationOptions(Section):
     """Folder of the same clips at low resolution."""
     meta_info_file: FilePath | None = None
     """List of the clips, names first in each line; null: all that are found."""
-    num_frame: int = -1
-    """Frames that are scored of each clip; -1: all."""
+    num_frame: Frames = -1
+    """Frames of each clip that are used; -1: all."""
     cache_data: bool = False
     """Keep all clips in memory."""
 
@@ -202,9 +212,20 @@ class DatasetsOptions(Section):
     """Clips to learn from."""
 
     @classmethod
-    def holds(cls, key: str) -> bool:
+    def holds(cls, key: object) -> bool:
         """See `Section`; sets to validate with have any name that starts with val or test."""
-        return key == "train" or key.startswith(("val", "test"))
+        return key == "train" or str(key).startswith(("val", "test"))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Editors know which keys sets to validate with may have."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        section = handler.resolve_ref_schema(schema)
+        section["patternProperties"] = {"^(val|test)": section["additionalProperties"]}
+        section["additionalProperties"] = False
+        return schema
 
     @property
     def validation(self) -> dict[str, ValidationSetOptions]:

@@ -1,16 +1,17 @@
 """The network's section of an option file."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from iart.model import IARTConfig
-from iart.train.section import FilePath, Section
+from iart.train.section import FilePath, Section, key_error
 from iart.train.vocabulary import NETWORK
 
 
 def _any_part(value: Any) -> Any:
-    """The fork has a switch for every part of the network; memory is what it is about."""
+    """The release has a switch for each branch; memory is what they are about."""
     return any(value) if isinstance(value, list | tuple) and _all_switches(value) else value
 
 
@@ -49,9 +50,9 @@ class NetworkOptions(Section):
     """How features follow flow; all but implicit are the paper's ablations (ours)."""
     use_checkpoint: Annotated[
         bool, BeforeValidator(_any_part, json_schema_input_type=bool | tuple[bool, ...])
-    ] = False
-    """Compute activations again for the gradient instead of keeping them: less memory, about a
-    third more time. A list of switches, as the DVD fork has it, is on if any of them is."""
+    ] = True
+    """Compute activations again for the gradient instead of keeping them: far less memory, about a
+    third more time. A list, one switch for each branch, is on if any of them is."""
     spynet_path: FilePath | None = None
     """Weights of the flow network, in SpyNet's published layout; null: our own flow weights."""
 
@@ -70,6 +71,14 @@ class NetworkOptions(Section):
             drop_path=self.drop_path_rate,
             alignment=self.alignment,
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_type(cls, tree: Any) -> Any:
+        # Said before the keys of another network are unknown ones.
+        if isinstance(tree, Mapping) and tree.get("type", "IART") != "IART":
+            raise key_error("type", f"IART is the one network here (got {tree['type']!r})")
+        return tree
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "NetworkOptions":

@@ -28,7 +28,7 @@ def read_tree(path: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
     """
     try:
         tree = _load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise OptionsError(f"cannot read option file '{path}': {_line(error)}") from error
     if not isinstance(tree, dict):
         raise OptionsError(f"option file '{path}' holds no options (expected `key: value` lines)")
@@ -62,5 +62,5 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise OptionsError(f"override '{override}': '{parent}' is a value, not a section")
     try:
         node[key] = _load(value)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise OptionsError(f"override '{override}' has no valid value: {_line(error)}") from error

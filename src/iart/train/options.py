@@ -3,13 +3,14 @@
 An override is `place.in.the.file=value`, the value in YAML: `train.total_iter=1000`.
 """
 
+import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -24,11 +25,12 @@ from iart.train.data_options import DatasetsOptions, SceneOptions
 from iart.train.network_options import NetworkOptions
 from iart.train.option_file import read_tree
 from iart.train.recipe_options import FlowOptions, TrainOptions
-from iart.train.section import FilePath, NullIsEmpty, Section
-from iart.train.vocabulary import LOGGER, PATH, TOP, VAL
+from iart.train.section import FilePath, Section, null_is
+from iart.train.vocabulary import PATH, TOP, VAL
 
 __all__ = ["FlowOptions", "NetworkOptions", "Options", "SceneOptions", "read_options"]
 
+_FROM_NOTHING = "path.pretrain_network_g=null (train from nothing)"
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +71,7 @@ class ValOptions(Section):
     """Steps between scores; 0: none, as when the whole section is null."""
     save_img: bool = False
     """Save every scored frame."""
-    metrics: Annotated[dict[str, MetricOptions], NullIsEmpty] = Field(
+    metrics: Annotated[dict[str, MetricOptions], null_is({}, dict[str, MetricOptions])] = Field(
         default_factory=lambda: {
             "psnr": MetricOptions(type="calculate_psnr"),
             "ssim": MetricOptions(type="calculate_ssim"),
@@ -90,8 +92,6 @@ class WandbOptions(Section):
 class LoggerOptions(Section):
     """What is written down, and how often."""
 
-    known: ClassVar = LOGGER
-
     print_freq: PositiveInt = 100
     """Steps between lines."""
     save_checkpoint_freq: PositiveInt | None = None
@@ -102,16 +102,8 @@ class LoggerOptions(Section):
     """Checkpoints that are kept, besides the best (ours)."""
     use_tb_logger: bool = False
     """Log to TensorBoard as well."""
-    wandb: Annotated[WandbOptions, NullIsEmpty] = Field(default_factory=WandbOptions)
+    wandb: Annotated[WandbOptions, null_is({}, WandbOptions)] = Field(default_factory=WandbOptions)
     """Log to Weights & Biases as well."""
-
-
-def _never(value: Any) -> Any:
-    return {"val_freq": 0} if value is None else value
-
-
-def _zero(value: Any) -> Any:
-    return 0 if value is None else value
 
 
 class Options(Section):
@@ -123,9 +115,14 @@ class Options(Section):
     """Name of the run and of its folder."""
     scale: Literal[4] = SCALE
     """Enlargement in each direction; IART's is 4."""
+    model_type: Literal[
+        "RecurrentMixPrecisionRTModel", "VideoRecurrentModel", "VideoBaseModel", "SRModel"
+    ] = "VideoRecurrentModel"
+    """BasicSR's name of the way of training. Of RecurrentMixPrecisionRTModel's files, which do not
+    say so, train.half_precision is true."""
     num_gpu: NonNegativeInt | Literal["auto"] = "auto"
-    """Devices that the recipe was made for; how many are used, the command says."""
-    manual_seed: Annotated[NonNegativeInt, BeforeValidator(_zero)] = 0
+    """Devices that the recipe was made for, 0 for the CPU; auto: all there are."""
+    manual_seed: Annotated[NonNegativeInt, null_is(0, int)] = 0
     """Start of all random numbers; null: 0."""
     num_threads: PositiveInt | None = None
     """Threads of the CPU; null: as torch finds best (ours)."""
@@ -133,14 +130,27 @@ class Options(Section):
     """The network."""
     datasets: DatasetsOptions
     """Clips."""
-    path: Annotated[PathOptions, NullIsEmpty] = Field(default_factory=PathOptions)
+    path: Annotated[PathOptions, null_is({}, PathOptions)] = Field(default_factory=PathOptions)
     """Weights to start from."""
     train: TrainOptions
     """The recipe."""
-    val: Annotated[ValOptions, BeforeValidator(_never)] = Field(default_factory=ValOptions)
+    val: Annotated[ValOptions, null_is({"val_freq": 0}, ValOptions)] = Field(
+        default_factory=ValOptions
+    )
     """Validation."""
-    logger: Annotated[LoggerOptions, NullIsEmpty] = Field(default_factory=LoggerOptions)
+    logger: Annotated[LoggerOptions, null_is({}, LoggerOptions)] = Field(
+        default_factory=LoggerOptions
+    )
     """Logs and checkpoints."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mixed_precision(cls, tree: Any) -> Any:
+        if isinstance(tree, Mapping) and tree.get("model_type") == "RecurrentMixPrecisionRTModel":
+            train = tree.get("train")
+            if isinstance(train, Mapping) and not {"precision", "half_precision"} & train.keys():
+                return {**tree, "train": {**train, "half_precision": True}}
+        return tree
 
     @model_validator(mode="after")
     def _flow_pyramid_fits(self) -> "Options":
@@ -168,6 +178,54 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
     for note in options.notes(tree):
         _log.info(note)
     return options
+
+
+def require_files(options: Options) -> None:
+    """See that the files of weights and states are there that a run starts from.
+
+    Raises:
+        OptionsError: one is missing; says what can be done without it.
+    """
+    flow, perceptual = options.network_g.spynet_path, options.train.perceptual_opt
+    wanted = [
+        ("network_g.spynet_path", flow, "network_g.spynet_path=null (our own flow weights)"),
+        ("path.pretrain_network_g", options.path.pretrain_network_g, _FROM_NOTHING),
+        ("path.resume_state", options.path.resume_state, "path.resume_state=null"),
+    ]
+    if perceptual is not None:
+        without = "train.perceptual_opt=null"
+        if perceptual.weights is None:
+            raise OptionsError(
+                "train.perceptual_opt.weights is missing: name a file of VGG-19's weights in "
+                f"torchvision's layout, or pass {without}"
+            )
+        wanted.append(("train.perceptual_opt.weights", perceptual.weights, without))
+    for place, path, without in wanted:
+        if path is not None and not path.is_file():
+            raise OptionsError(f"{place}: there is no file '{path}'. Name it, or pass {without}")
+
+
+def batch_warning(options: Options, devices: int) -> str | None:
+    """What fewer devices than `num_gpu` mean for the batch, and how to restore it; or None."""
+    if options.num_gpu == "auto" or devices >= options.num_gpu:
+        return None
+    steps = options.train.gradient_accumulation_steps
+    each = options.datasets.train.batch_size_per_gpu * steps
+    published, actual = options.num_gpu * each, devices * each
+    restoring = math.ceil(options.num_gpu * steps / devices)
+    restored = devices * options.datasets.train.batch_size_per_gpu * restoring
+    return (
+        f"the recipe is for num_gpu: {options.num_gpu} and this run has {devices}, so a step has "
+        f"{actual} samples instead of {published}; "
+        f"train.gradient_accumulation_steps={restoring} makes it {restored}"
+    )
+
+
+def write_schema(path: Path) -> None:
+    """Write the JSON schema that editors complete and check option files by."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema |= Options.model_json_schema(mode="validation")
+    path.write_text(json.dumps(schema, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _first(errors: list[ErrorDetails], tree: dict[str, Any]) -> str:

@@ -11,10 +11,10 @@ from pydantic import (
     model_validator,
 )
 
-from iart.train.section import FilePath, Section, Share
+from iart.train.section import FilePath, Section, Share, null_is
 from iart.train.vocabulary import OPTIM, TRAIN
 
-Steps = Annotated[int, Field(ge=-1)]
+Steps = Annotated[int, Field(ge=-1), null_is(-1, int)]
 
 
 class FlowOptions(Section):
@@ -92,6 +92,8 @@ class MultiStepOptions(Section):
                 f"restart_weights {list(self.restart_weights)} must be one for each of restarts "
                 f"{list(self.restarts)}"
             )
+        if list(self.restarts) != sorted(self.restarts):
+            raise ValueError(f"restarts {list(self.restarts)} must ascend")
         return self
 
 
@@ -172,9 +174,9 @@ class TrainOptions(Section):
     grad_clip_norm: PositiveFloat = 0.5
     """Longest gradient, if limited."""
     half_precision: bool = False
-    """Compute in 16 bits on GPUs, whichever kind the GPU is good at (the fork's key)."""
-    precision: Literal["float32", "bfloat16", "float16"] | None = None
-    """Compute in this precision; null: as half_precision says (ours)."""
+    """Compute in 16 bits on GPUs: bfloat16 where the GPU has it, else float16 (the fork's key)."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Compute in this precision on any device, without half_precision (ours)."""
     gradient_accumulation_steps: PositiveInt = 1
     """Micro-batches whose gradients are averaged in a step."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -188,6 +190,14 @@ class TrainOptions(Section):
     def _something_to_learn(self) -> "TrainOptions":
         if self.pixel_opt is None and self.fft_opt is None and self.perceptual_opt is None:
             raise ValueError("there is no loss: give pixel_opt, fft_opt or perceptual_opt")
+        return self
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> "TrainOptions":
+        if self.half_precision and self.precision != "float32":
+            raise ValueError(
+                f"half_precision is true and precision {self.precision}: set one of them"
+            )
         return self
 
     @model_validator(mode="after")

@@ -35,11 +35,13 @@ class Known:
 class Section(BaseModel):
     """Keys that are fields are used, `known` ones are allowed, all others are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
     known: ClassVar[Mapping[str, Known]] = {}
 
     @classmethod
-    def holds(cls, key: str) -> bool:
+    def holds(cls, key: object) -> bool:
         """Whether values under `key` are used."""
         return key in cls.model_fields
 
@@ -55,18 +57,18 @@ class Section(BaseModel):
             if known is None:
                 nearest = difflib.get_close_matches(str(key), [*cls.model_fields, *cls.known], n=1)
                 hint = f"; the nearest known key is '{nearest[0]}'" if nearest else ""
-                raise _key_error(key, f"unknown key{hint}")
+                raise key_error(key, f"unknown key{hint}")
             if known.only is not None and value not in known.only:
-                raise _key_error(key, f"{known.reason} (got {value!r})")
+                raise key_error(key, f"{known.reason} (got {value!r})")
         return {key: value for key, value in tree.items() if cls.holds(key)}
 
     def notes(self, tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
         """One line for every key of `tree`, from which this was read, that is not needed."""
         for key, value in tree.items():
             known = self.known.get(key)
-            if known is not None and known.only is None:
+            if known is not None and known.only is None and value is not None:
                 yield f"{place}{key} is not needed: {known.reason}"
-            child = getattr(self, key, None) if self.holds(key) else None
+            child = getattr(self, key) if self.holds(key) else None
             if isinstance(child, Section) and isinstance(value, Mapping):
                 yield from child.notes(value, f"{place}{key}.")
 
@@ -85,7 +87,8 @@ class Section(BaseModel):
         return schema
 
 
-def _key_error(key: object, text: str) -> PydanticCustomError:
+def key_error(key: object, text: str) -> PydanticCustomError:
+    """An error whose place is `key` of the section that is checked."""
     return PydanticCustomError("key", "{text}", {"key": str(key), "text": text})
 
 
@@ -108,9 +111,10 @@ FilePath = Annotated[Path, BeforeValidator(_nonempty), AfterValidator(_at_home)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _empty(value: Any) -> Any:
-    return {} if value is None else value
+def null_is(value: Any, kind: Any) -> BeforeValidator:
+    """Reads null as `value`, in place of a `kind`."""
 
+    def read(given: Any) -> Any:
+        return value if given is None else given
 
-NullIsEmpty = BeforeValidator(_empty)
-"""A section whose value is null is a section without keys."""
+    return BeforeValidator(read, json_schema_input_type=kind | None)
