@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.errors import DeviceError, OptionsError
-from iart.inference.tiles import enlarge_in_tiles
+from iart.errors import OptionsError
+from iart.inference.enlarge import enlarge_window
 from iart.inference.windows import OVERLAP, WINDOW, Window, check_windows, plan_windows
-from iart.model import IART
 from iart.video.frame import Frame
 
 
@@ -47,7 +46,7 @@ def upscale(
     large = clip.new_empty(t, 3, 4 * h, 4 * w)
     for part in plan_windows(repeat(False, t), window, overlap):
         frames = clip[part.start : part.stop]
-        large[part.keep_start : part.keep_stop] = _enlarge(frames, model, part.kept, tile)
+        large[part.keep_start : part.keep_stop] = enlarge_window(frames, model, part.kept, tile)
     return large
 
 
@@ -99,50 +98,10 @@ def _enlarge_wanted(
     members: Sequence[tuple[Frame, bool]], model: nn.Module, part: Window, tile: int | None
 ) -> Iterator[Frame]:
     """Those of the kept frames of one window that are wanted."""
-    large = _enlarge(torch.stack([frame.data for frame, _ in members]), model, part.kept, tile)
+    large = enlarge_window(
+        torch.stack([frame.data for frame, _ in members]), model, part.kept, tile
+    )
     for (frame, is_wanted), data in zip(members[part.kept], large, strict=True):
         if is_wanted:
             # A copy, so that a frame that waits for the writer does not keep its whole window.
             yield replace(frame, data=data.clone())
-
-
-def _enlarge(
-    clip: Float[Tensor, "t 3 h w"], model: nn.Module, kept: slice, tile: int | None
-) -> Float[Tensor, "kept 3 4*h 4*w"]:
-    """Show the model one window, in tiles if asked for; the kept frames come back as `clip` is."""
-    like = next(model.parameters(), clip)
-
-    def enlarge(piece: Tensor) -> Tensor:
-        try:
-            return model(piece[None].to(like))[0, kept].clamp(0, 1).to(clip)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            t, _, h, w = piece.shape
-            raise DeviceError(
-                f"{like.device} has too little memory for {t} frames of {w}x{h} at once. "
-                "Pass a smaller --window or --tile"
-            ) from error
-
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            if tile is None:
-                return enlarge(clip)
-            return enlarge_in_tiles(clip, enlarge, tile, multiple=_tile_multiple(model))
-    finally:
-        if training:
-            model.train()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch has a class of its own for GPUs of CUDA only."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "backend out of memory"))
-
-
-def _tile_multiple(model: nn.Module) -> int:
-    """Of what tiles should start on a multiple: twice the attention window."""
-    return 2 * max(model.config.window[1:]) if isinstance(model, IART) else 1
