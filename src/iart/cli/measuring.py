@@ -82,8 +82,7 @@ def score(
 ) -> None:
     """Score a model, or frames of any tool, by a published protocol; `test list` shows them.
 
-    What was stopped goes on when started again. The same command, started several times, or by
-    torchrun, shares the clips.
+    A stopped run goes on when started again. Several processes, or torchrun's, share the clips.
     """
     left = "the same command goes on with the clips that are not done"
     with reported(quiet=quiet, verbose=verbose, interrupted=left):
