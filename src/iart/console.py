@@ -47,7 +47,7 @@ def reported(
     try:
         yield
     except KeyboardInterrupt as stop:
-        say(f"interrupted: {stop or interrupted}")
+        say(f"interrupted: {str(stop) or interrupted}")
         raise typer.Exit(INTERRUPTED) from None
     except IARTError as error:
         if verbose:
