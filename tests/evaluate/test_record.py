@@ -82,3 +82,9 @@ def test_a_record_of_another_kind_or_none(tmp_path: Path) -> None:
         from_json(to_json(clip("a", 30.0)), Record, source="clip")
     with pytest.raises(DataError, match="cannot read"):
         read_record(tmp_path / "none.json", Record)
+
+
+def test_names_that_are_no_text_are_written_readably() -> None:
+    odd = ClipRecord("caf\udce9", (FrameScore("\udcff.png", {"psnr": 1.0}),), None, 0.0)
+    read = from_json(to_json(odd), ClipRecord, source="x")
+    assert (read.name, read.frames[0].name) == ("caf\\udce9", "\\udcff.png")

@@ -112,6 +112,7 @@ def _charts(record: Record) -> Iterator[str]:
             yield _figures(points, "all clips", "clips, lowest first", in_order=False)
         return
     yield "<h2>Scores of each frame</h2>"
+    yield "<p>Dashed: the clip's mean. Hollow: equal to the ground truth, infinite.</p>"
     if len(clips) > PLOTTED_CLIPS:
         yield f"<p>The {PLOTTED_CLIPS} lowest of {len(clips)} clips; all are in frames.csv.</p>"
         clips = sorted(clips, key=lambda clip: clip.means().get("psnr", 0.0))[:PLOTTED_CLIPS]

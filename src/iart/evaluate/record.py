@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 
 from iart.errors import DataError
 
@@ -26,7 +26,13 @@ def _number(value: float) -> float:
     return value
 
 
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 Score = Annotated[float, AfterValidator(_number)]
+# Names of files, and commands, may hold bytes that are no text: JSON shows them as \udcff.
+Name = Annotated[str, PlainSerializer(_encodable, when_used="json")]
 
 _AS_JSON = ConfigDict(
     extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
@@ -39,7 +45,7 @@ class FrameScore:
 
     __pydantic_config__ = _AS_JSON
 
-    name: str
+    name: Name
     values: dict[str, Score]
 
 
@@ -61,7 +67,7 @@ class Crop:
 
     __pydantic_config__ = _AS_JSON
 
-    frame: str
+    frame: Name
     y: int
     x: int
     difference: Score
@@ -87,7 +93,7 @@ class ClipRecord:
 
     __pydantic_config__ = _AS_JSON
 
-    name: str
+    name: Name
     frames: tuple[FrameScore, ...]
     temporal: Score | None
     seconds: float
@@ -146,15 +152,15 @@ class Record:
 
     protocol: Setting
     clips: tuple[ClipRecord, ...]
-    command: str
+    command: Name
     iart_version: str
     torch_version: str
-    model: str
+    model: Name
     weights_hash: str | None
     device: str
     precision: str | None
     date: datetime
-    notes: tuple[str, ...] = ()
+    notes: tuple[Name, ...] = ()
 
     def means(self) -> dict[str, float]:
         """Mean over the clips of each metric that every clip has."""
