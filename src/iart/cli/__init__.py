@@ -4,7 +4,7 @@ PyTorch and FFmpeg are imported by the commands that use them, so that help come
 
 flags.py      what several commands share       training.py    train
 video.py      upscale, info, demo               measuring.py   bench, test
-weights.py    convert
+weights.py    convert                           data.py        data degrade, lmdb, meta
 """
 
 import io
@@ -13,6 +13,7 @@ import sys
 
 import typer
 
+from iart.cli.data import data
 from iart.cli.measuring import bench, score
 from iart.cli.training import train
 from iart.cli.video import demo, info, upscale
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (upscale, info, demo, convert, train, bench):
     app.command()(command)
 app.command("test")(score)
+app.add_typer(data)
 
 
 def main() -> None:

@@ -1,0 +1,146 @@
+"""What loading costs: a sample against Pillow's decode of its files, and steps against memory.
+
+    python benchmarks/loader.py              # a sample of 16 frames of 720p, one thread
+    python benchmarks/loader.py --steps 8    # also steps of the light model with the loader
+
+Frames are the demo clip enlarged to 720p, so that PNG has real footage to work on.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+
+import iart
+from iart.data.clips import load_scenes
+from iart.data.degrade import degrade_bi, to_uint8
+from iart.data.frames import FolderStore
+from iart.data.loader import Batch, Loader
+from iart.data.paired_set import PairedSet, Recipe
+from iart.data.pairs import found_pairs
+from iart.data.scene_set import SceneSet
+from iart.model import IART
+from iart.resize import imresize
+from iart.train.data_options import SceneOptions
+from iart.train.options import read_options
+from iart.video.images import open_video
+
+FRAMES = 16
+CLIP = Path(iart.__file__).parent / "assets" / "demo.mp4"
+OPTIONS = Path(__file__).parents[1] / "options" / "IART_light.yml"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Measure what loading costs.")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_clip(root)
+        measure_sample(root, arguments.repeats)
+        if arguments.steps:
+            measure_steps(root, arguments.steps, arguments.workers)
+
+
+def write_clip(root: Path) -> None:
+    """GT/a and LQ/a as PNG."""
+    for index, frame in enumerate(islice(open_video(CLIP, scenes=False), FRAMES)):
+        truth = to_uint8(imresize(frame.data, 2.0))
+        for name, image in (("GT", truth), ("LQ", degrade_bi(truth))):
+            place = root / name / "a"
+            place.mkdir(parents=True, exist_ok=True)
+            picture = rearrange(image, "c h w -> h w c").numpy()
+            Image.fromarray(picture).save(place / f"{index:08d}.png")
+
+
+def paired(root: Path, frames: int, side: int) -> PairedSet:
+    """The clip as a training set."""
+    pairs = found_pairs(FolderStore(root / "GT"), FolderStore(root / "LQ"))
+    return PairedSet(pairs, Recipe(frames, (side,), use_hflip=True, use_rot=True))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure_sample(root: Path, repeats: int) -> None:
+    """Both kinds of work alternate, and the fastest of each counts: others use the machine too."""
+    torch.set_num_threads(1)
+    files = sorted(root.rglob("*.png"))
+    training_set = paired(root, FRAMES, 256)
+
+    def decode() -> None:
+        for file in files:
+            with Image.open(file) as image:
+                image.load()
+
+    training_set.sample(0, 0, 0)
+    pairs = [
+        (seconds(decode), seconds(lambda i=i: training_set.sample(0, i, 0))) for i in range(repeats)
+    ]
+    bare, whole = (min(column) for column in zip(*pairs, strict=True))
+    print(f"Pillow decodes {len(files)} files   {1000 * bare:7.1f} ms")
+    print(f"a sample of them           {1000 * whole:7.1f} ms, ×{whole / bare:.3f}")
+
+
+def measure_steps(root: Path, steps: int, workers: int) -> None:
+    """Steps of the light recipe, on its own kind of data (scenes in memory) and on 720p PNG."""
+    options = read_options(OPTIONS)
+    data = options.datasets.train
+    assert isinstance(data, SceneOptions)
+    torch.set_num_threads(options.num_threads or 2)
+    model = IART(options.network_g.config()).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.sqrt((model(batch.lq) - batch.gt).square() + 1e-12).mean().backward()
+        optimizer.step()
+
+    scenes = SceneSet(
+        load_scenes(CLIP.parent),
+        num_frame=data.num_frame,
+        gt_size=data.gt_size,
+        reduce=data.reduce,
+        still_share=data.still_share,
+    )
+    for name, training_set in (
+        ("scenes", scenes),
+        ("720p PNG", paired(root, data.num_frame, data.gt_size)),
+    ):
+        with Loader(
+            training_set, batch_size=data.batch_size_per_gpu, seed=0, workers=workers
+        ) as loader:
+            memory, loaded = compare(step, iter(loader), steps)
+        print(
+            f"{name:<9} a step {memory:.2f} s on a batch in memory, {loaded:.2f} s with the loader,"
+            f" ×{loaded / memory:.3f} ({workers} workers)"
+        )
+
+
+def compare(
+    step: Callable[[Batch], None], batches: Iterator[Batch], steps: int
+) -> tuple[float, ...]:
+    """Seconds of a step on one batch again and again, and on a new one every time."""
+    kept = next(batches)
+    step(kept)
+    times = [
+        (seconds(lambda: step(kept)), seconds(lambda: step(next(batches)))) for _ in range(steps)
+    ]
+    return tuple(min(column) for column in zip(*times, strict=True))
+
+
+if __name__ == "__main__":
+    main()
