@@ -1,13 +1,17 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from iart.data.loader import Loader
 from iart.data.sets import TrainingSet, inspect, open_training_set
+from iart.data.validation import open_validation_set
 from iart.errors import DataError
+from iart.train.data_options import TrainingSetOptions, ValidationSetOptions
 from tests.data.made import make_pairs, train_options
 from tests.video.clips import pictures
 
@@ -135,3 +139,39 @@ def test_the_order_of_files_is_natural(tmp_path: Path):
     make_pairs(tmp_path, {"a": 12}, template="{}.png")
     training_set = open_training_set(train_options("DVDRecurrentDataset", tmp_path, num_frame=12))
     assert np.array_equal(training_set.sample(0, 0, 0).lq[:, 2, 0, 0], range(12))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("REDSRecurrentDataset", {"val_partition": "official"}),
+        ("Vimeo90KRecurrentDataset", {"num_frame": -1, "flip_sequence": True}),
+        ("DVDRecurrentDataset", {}),
+        ("DVDMultiScaleDataset", {"patch_sizes": [8, 16], "patch_probs": [0.5, 0.5]}),
+    ],
+)
+def test_sections_of_option_files_open(tmp_path: Path, kind: str, changes: dict[str, Any]):
+    make_pairs(tmp_path, {"001": 4, "002": 4})
+    section = {
+        "type": kind,
+        "dataroot_gt": str(tmp_path / "GT"),
+        "dataroot_lq": str(tmp_path / "LQ"),
+        "io_backend": {"type": "disk"},
+        "num_frame": 3,
+        "gt_size": 16,
+        **changes,
+    }
+    options = TypeAdapter(TrainingSetOptions).validate_python(section)
+    training_set = open_training_set(options)
+    assert training_set.sample(0, 0, 0).gt.shape[-1] in (8, 16)
+
+
+def test_sections_of_other_sets_open(tmp_path: Path):
+    make_pairs(tmp_path, {"001": 4})
+    scenes = {"type": "SceneDataset", "dataroot_gt": str(tmp_path / "GT"), "gt_size": 16}
+    options = TypeAdapter(TrainingSetOptions).validate_python({**scenes, "num_frame": 3})
+    assert len(open_training_set(options)) == 1
+    clips = {"dataroot_gt": str(tmp_path / "GT"), "dataroot_lq": str(tmp_path / "LQ")}
+    for section in (scenes, {"type": "VideoRecurrentTestDataset", **clips}):
+        watched = TypeAdapter(ValidationSetOptions).validate_python(section)
+        assert open_validation_set(watched).names == ("001",)
