@@ -2,44 +2,79 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
+from iart.errors import DamagedInputError, DeviceError, OutputError
+from iart.inference.crew import hire
+from iart.inference.job import Job
 from iart.inference.video import upscale_video
 from iart.model.bicubic import Bicubic
-from tests.video.clips import make_clip, picture
+from iart.video.pending import Place
+from tests.inference.test_upscale import Neighbours
+from tests.video.clips import make_clip, picture, truncate
 
-LENGTHS = (60, 20, 50, 55, 300, 49)
-"""Of scenes: one too short for a segment of its own, one too long."""
-FIRSTS = (0, 60, 130, 185, 425, 485)
+LENGTHS = (50, 20, 50, 250, 20)
+"""Of scenes: one too short for a segment of its own, one too long for one."""
+FIRSTS = (0, 50, 120, 360)
 """Of the segments that come of them."""
-FAST = ("--model", "bicubic", "--preset", "ultrafast")
+FRAMES = sum(LENGTHS)
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes that differ, sound, subtitles."""
     images = [
-        picture(index, scene=scene) for scene, count in enumerate(LENGTHS) for index in range(count)
+        picture(index, 32, 32, scene=scene)
+        for scene, count in enumerate(LENGTHS)
+        for index in range(count)
     ]
     path = tmp_path_factory.mktemp("film") / "in.mkv"
     return make_clip(path, images, audio=["eng"], subtitles=["eng", "deu"])
 
 
-def start(source: Path, output: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "iart", "upscale", source, "-o", output, *FAST, *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="session")
+def whole(film: Path) -> Path:
+    """What comes of it without a stop."""
+    return call(film, film.with_name("whole.mkv"), Bicubic())
+
+
+class Stopping(nn.Module):
+    """Another model, until so many windows have been shown."""
+
+    def __init__(self, windows: int = 10**6, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.left, self.error, self.shown = windows, error or RuntimeError("stopped"), 0
+
+    def forward(self, frames: Tensor) -> Tensor:
+        self.shown += 1
+        if self.shown > self.left:
+            raise self.error
+        return Neighbours()(frames)
+
+
+def call(source: Path, output: Path, model: nn.Module, **more) -> Path:
+    options: dict[str, Any] = {} if output.suffix in ("", ".mov") else {"preset": "ultrafast"}
+    upscale_video(source, output, model, **(options | more))
+    return output
+
+
+def start(source: Path, output: Path, *more: str, **options) -> subprocess.Popen[str]:
+    words = ["upscale", source, "-o", output, "--model", "bicubic", "--preset", "ultrafast", *more]
     return subprocess.Popen(
-        [str(word) for word in command], stderr=subprocess.PIPE, text=True, env=environment
-    )
+        [sys.executable, "-m", "iart", *(str(word) for word in words)],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options,
+    )  # fmt: skip
 
 
 def run(source: Path, output: Path, *more: str) -> str:
@@ -49,74 +84,283 @@ def run(source: Path, output: Path, *more: str) -> str:
     return errors
 
 
-def job_of(output: Path) -> Path:
-    return output.parent / f".{output.name}.job"
+def parts_of(output: Path) -> Path:
+    return output.parent / f".{output.name}.job" / "parts"
 
 
-def segments_of(output: Path) -> list[Path]:
-    return sorted((job_of(output) / "parts").glob("*.json"))
+def finished(output: Path) -> list[Path]:
+    return sorted(parts_of(output).glob("*.json"))
 
 
-def stop(source: Path, output: Path, segments: int, number: int, *more: str) -> str:
-    """Send a signal when so many segments are finished."""
-    process = start(source, output, *more)
+def stop(source: Path, output: Path, segments: int, number: int) -> str:
+    """Send a signal as soon as so many segments are finished."""
+    process = start(source, output)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if len(segments_of(output)) >= segments:
+        if len(finished(output)) >= segments:
             break
-        time.sleep(0.002)
+        time.sleep(0.001)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     return errors
 
 
-class StopsAfter(nn.Module):
-    """Bicubic, until so many windows have been shown."""
-
-    def __init__(self, windows: int, error: BaseException) -> None:
-        super().__init__()
-        self.left, self.error, self.shown = windows, error, 0
-
-    def forward(self, frames: Tensor) -> Tensor:
-        self.shown += 1
-        if self.shown > self.left:
-            raise self.error
-        return Bicubic()(frames)
+# ---- the same bytes
 
 
-def call(source: Path, output: Path, model: nn.Module, **more) -> None:
-    upscale_video(source, output, model, preset="ultrafast", **more)
-
-
-@contextmanager
-def stopped(error: type[BaseException] = RuntimeError, match: str = "") -> Iterator[None]:
-    with pytest.raises(error, match=match):
-        yield
-
-
-def windows_of(source: Path, output: Path, **more) -> int:
-    model = StopsAfter(10**6, RuntimeError())
-    call(source, output, model, **more)
-    return model.shown
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
-def test_killed_twice_and_gone_on_gives_the_same_bytes(film: Path, tmp_path: Path, name: str):
-    whole, output = tmp_path / "whole" / name, tmp_path / name
-    whole.parent.mkdir()
-    run(film, whole)
+@needs_posix
+def test_killed_twice_and_gone_on_gives_the_same_bytes(film: Path, whole: Path, tmp_path: Path):
+    output = tmp_path / "out.mkv"
     stop(film, output, 1, signal.SIGKILL)
-    stop(film, output, 4, signal.SIGKILL)
-    kept = segments_of(output)
-    firsts = [json.loads(path.read_text())["first"] for path in kept]
-    assert tuple(firsts) == FIRSTS[: len(firsts)]
-    before = {path: path.stat().st_mtime_ns for path in kept}
+    stop(film, output, 3, signal.SIGKILL)
+    kept = [json.loads(path.read_text()) for path in finished(output)]
+    assert tuple(record["first"] for record in kept) == FIRSTS[: len(kept)]
     assert not output.exists()
-    process = start(film, output)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert f"going on at frame {FIRSTS[len(before)]} of 534" in errors
+    told = run(film, output)
+    assert f"going on at frame {sum(record['frames'] for record in kept)} of {FRAMES}" in told
     assert output.read_bytes() == whole.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "whole"])
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.slow
+@needs_posix
+@pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
+def test_killed_at_random_points(film: Path, tmp_path: Path, name: str):
+    """Anywhere: while it starts, in the first segment, while the file is put together."""
+    expected = call(film, tmp_path / f"whole-{name}", Bicubic())
+    began = time.monotonic()
+    run(film, tmp_path / f"timed-{name}")
+    whole_seconds = time.monotonic() - began
+    points, output = random.Random(5), tmp_path / name
+    for point in range(20):
+        output.unlink(missing_ok=True)
+        while True:
+            process = start(film, output)
+            try:
+                _, errors = process.communicate(timeout=points.uniform(0.4, 1.1) * whole_seconds)
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                whole_seconds *= 1.05  # an end, whatever the points are
+        assert process.returncode == 0, (point, errors)
+        assert output.read_bytes() == expected.read_bytes(), point
+        assert not parts_of(output).parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("out.mp4", {}),
+        pytest.param("out.mkv", {"codec": "ffv1", "preset": None}, marks=pytest.mark.slow),
+        pytest.param("out.mkv", {"codec": "x265"}, marks=pytest.mark.slow),
+        pytest.param("out.mov", {"codec": "prores"}, marks=pytest.mark.slow),
+        pytest.param("out.webm", {"codec": "svt-av1", "preset": "12"}, marks=pytest.mark.slow),
+    ],
+)
+def test_every_codec_goes_on_with_the_same_bytes(tmp_path: Path, name: str, options: dict):
+    """Also where the network looks across the border of two segments inside a scene."""
+    images = [picture(index, 32, 32) for index in range(280)]
+    source = make_clip(tmp_path / "in.mkv", images, audio=["eng"])
+    (tmp_path / "whole").mkdir()
+    model = Stopping()
+    whole = call(source, tmp_path / "whole" / name, model, drop=["audio"], **options)
+    output = tmp_path / name
+    with pytest.raises(RuntimeError, match="stopped"):
+        call(source, output, Stopping(model.shown - 1), drop=["audio"], **options)
+    assert len(finished(output)) == 1
+    rest = Stopping()
+    call(source, output, rest, drop=["audio"], **options)
+    assert 0 < rest.shown < model.shown / 4
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_several_processes_give_the_same_bytes(film: Path, whole: Path, tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    run(film, output, "--devices", "cpu,cpu")
+    assert output.read_bytes() == whole.read_bytes()
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def load_nothing() -> nn.Module:
+    raise DeviceError("no such device here")
+
+
+def test_what_stops_one_process_stops_all(film: Path, tmp_path: Path):
+    class Waiting(nn.Module):
+        def forward(self, frames: Tensor) -> Tensor:
+            time.sleep(0.3)
+            return Bicubic()(frames)
+
+    with pytest.raises(DeviceError, match="no such device here"):
+        call(film, tmp_path / "out.mkv", Waiting(), crew=[load_nothing])
+
+
+def test_devices_are_checked_before_the_work():
+    with pytest.raises(DeviceError, match="cuda:99"):
+        hire("bicubic", ["cpu", "cuda:99"])
+    with pytest.raises(DeviceError, match="no device"):
+        hire("bicubic", [])
+
+
+# ---- what is kept, and for whom
+
+
+@pytest.fixture
+def begun(film: Path, tmp_path: Path) -> Path:
+    """An output whose first segments are finished."""
+    output = tmp_path / "out.mkv"
+    with pytest.raises(RuntimeError):
+        call(film, output, Stopping(14))
+    assert len(finished(output)) >= 1
+    return output
+
+
+def test_only_what_is_missing_is_enlarged(film: Path, begun: Path):
+    before = {path: path.stat().st_mtime_ns for path in finished(begun)}
+    with pytest.raises(RuntimeError):
+        call(film, begun, Stopping(3))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_command_is_refused_and_told_why(film: Path, begun: Path):
+    kept = finished(begun)
+    with pytest.raises(OutputError, match=r"\(crf None, now 20\).*--overwrite to start anew"):
+        call(film, begun, Stopping(), crf=20)
+    with pytest.raises(OutputError, match=r"\(model Stopping \w+, now Bicubic \w+\)"):
+        call(film, begun, Bicubic())
+    os.utime(film)
+    with pytest.raises(OutputError, match=r"content of the source \w+, now \w+"):
+        call(film, begun, Stopping())
+    assert finished(begun) == kept
+
+
+def test_overwrite_goes_on_with_the_same_command_and_starts_another_anew(film: Path, begun: Path):
+    model = Stopping(0)
+    with pytest.raises(RuntimeError):
+        call(film, begun, model, overwrite=True)
+    assert finished(begun)
+    with pytest.raises(RuntimeError):
+        call(film, begun, Stopping(0), overwrite=True, crf=20)
+    assert not parts_of(begun).exists()
+
+
+def test_two_runs_at_once(film: Path, tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    with (
+        Job(Place(output), {}, overwrite=False),
+        pytest.raises(OutputError, match="another run is working on it"),
+    ):
+        call(film, output, Bicubic(), overwrite=True)
+
+
+def test_an_error_says_where_the_same_command_goes_on(film: Path, tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on at frame 50"):
+        call(film, tmp_path / "out.mkv", Stopping(10, KeyboardInterrupt()))
+
+
+@needs_posix
+def test_a_signal_keeps_segments_and_says_so(film: Path, tmp_path: Path):
+    told = stop(film, tmp_path / "out.mkv", 2, signal.SIGTERM)
+    assert "interrupted: the same command goes on at frame" in told
+    assert "Traceback" not in told
+
+
+@needs_posix
+def test_a_full_disk_keeps_segments(film: Path, whole: Path, tmp_path: Path):
+    """Stands for a full disk: a limit on the size of files, which fails in the same calls."""
+    import resource
+
+    output, limit = tmp_path / "out.mkv", 170_000
+    process = start(
+        film, output, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("error: cannot write")
+    assert "; the same command goes on at frame 120" in errors
+    assert len(errors.splitlines()) == 1
+    assert sorted(path.suffix for path in parts_of(output).iterdir()) == [
+        *[".json"] * 2,
+        *[".packets"] * 2,
+    ]
+    call(film, output, Bicubic())
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_work(
+    film: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(self: Place, part: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    output = tmp_path / "out.mkv"
+    monkeypatch.setattr(Place, "take", full)
+    with pytest.raises(OutputError, match=r"no space left.*goes on"):
+        call(film, output, Bicubic())
+    monkeypatch.undo()
+    assert not output.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Bicubic, "forward", lambda *_: pytest.fail("all is done already"))
+        call(film, output, Bicubic())
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_stop_between_the_name_and_the_end(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "_remove", lambda self: self._let_go())
+        call(film, output, Bicubic())
+    assert len(list(tmp_path.iterdir())) == 2
+    model = Stopping(0)
+    assert upscale_video(film, output, model).frames == FRAMES
+    assert list(tmp_path.iterdir()) == [output]
+    with pytest.raises(OutputError, match="it exists"):
+        call(film, output, model)
+
+
+def test_losses_of_runs_before_are_told_at_the_end(tmp_path: Path):
+    images = [picture(i, 32, 32, scene=i // 60) for i in range(240)]
+    source = truncate(make_clip(tmp_path / "in.mkv", images), 0.6)
+    output = tmp_path / "out.mkv"
+    with pytest.raises(RuntimeError):
+        call(source, output, Stopping(7))
+    with pytest.raises(DamagedInputError, match="ends early") as caught:
+        call(source, output, Stopping())
+    assert caught.value.losses
+    assert output.exists()
+
+
+def test_a_damaged_segment_is_made_anew(film: Path, begun: Path):
+    first = finished(begun)[0]
+    packets = first.with_suffix(".packets")
+    packets.write_bytes(packets.read_bytes()[:-1])
+    model = Stopping()
+    call(film, begun, model)
+    assert model.shown > 10
+    expected = call(film, begun.with_name("whole.mkv"), Stopping())
+    assert begun.read_bytes() == expected.read_bytes()
+
+
+# ---- pictures
+
+
+def test_pictures_that_are_whole_are_kept(film: Path, tmp_path: Path):
+    output = tmp_path / "frames"
+    with pytest.raises(RuntimeError):
+        call(film, output, Stopping(9))
+    pictures = sorted(parts_of(output).glob("*/*.png"))
+    before = {path.name: path.stat().st_mtime_ns for path in pictures}
+    assert len(before) > 50
+    pictures[-1].write_bytes(pictures[-1].read_bytes()[:-20])
+    call(film, output, Stopping())
+    names = [f"{index:08d}.png" for index in range(FRAMES)]
+    assert sorted(path.name for path in output.iterdir()) == names
+    after = {name: (output / name).stat().st_mtime_ns for name in before}
+    assert [name for name in before if before[name] != after[name]] == [pictures[-1].name]
+    expected = call(film, tmp_path / "whole", Stopping())
+    assert all((output / n).read_bytes() == (expected / n).read_bytes() for n in names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "whole"]
