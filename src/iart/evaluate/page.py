@@ -34,7 +34,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--soft); }
 th { position: sticky; top: 0; background: Canvas; }
 th:first-child, td:first-child, .remark { text-align: left; }
-tr.mean td { font-weight: 600; border-top: 2px solid currentColor; }
+tr.mean td { font-weight: 600; } tr:not(.clip) + .clip td { border-top: 2px solid currentColor; }
 .charts { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
 .charts figure { margin: 0; flex: 1 1 400px; max-width: 530px; }
 svg.chart { width: 100%; font: 11px system-ui, sans-serif; }
@@ -89,7 +89,8 @@ def _table(record: Record) -> str:
         f'<tr><th scope="col">clip</th><th scope="col">frames</th>{header}'
         '<th scope="col">seconds</th><th scope="col" class="remark"></th></tr>'
     ]
-    for row in rows_of(record):
+    # The mean on top: a set may have thousands of clips.
+    for row in sorted(rows_of(record), key=lambda row: row.kind == "clip"):
         cells = [
             row.name,
             "" if row.frames is None else str(row.frames),
