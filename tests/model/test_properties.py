@@ -211,7 +211,7 @@ def test_a_mirror_extended_clip_saves_half_of_the_flow(model: IART):
     mixed = torch.cat((mirrored, noise(1, 6, 3, 9, 14)))  # one of three clips is not a mirror
     backward_long, forward_long = neighbour_flows(model.flow, mixed)
     hook.remove()
-    assert batches == [2 * 5, 3 * 5 * 2]
+    assert batches == [2 * 5, 3 * 5, 3 * 5]
     assert_close(backward, backward_long[:2])
     assert_close(forward, forward_long[:2])
 
@@ -223,6 +223,55 @@ def test_flows_point_both_ways(model: IART):
     for i in range(2):
         assert_close(backward[:, i], model.flow(clip[:, i], clip[:, i + 1]))
         assert_close(forward[:, i], model.flow(clip[:, i + 1], clip[:, i]))
+
+
+@torch.inference_mode()
+def test_flows_of_a_long_clip_are_computed_a_few_pairs_at_a_time(
+    model: IART, monkeypatch: pytest.MonkeyPatch
+):
+    clip = smooth_input("pairs", (1, 6, 3, 9, 14), clamp=True)
+    batches: list[int] = []
+    hook = model.flow.levels[0].register_forward_hook(lambda _, x, __: batches.append(len(x[0])))
+    whole = neighbour_flows(model.flow, clip)
+    monkeypatch.setattr("iart.model.flow.PIXELS_AT_ONCE", 2 * 9 * 14)
+    parts = neighbour_flows(model.flow, clip)
+    with torch.inference_mode(False), torch.enable_grad():
+        neighbour_flows(model.flow, clip.clone())
+    hook.remove()
+    assert batches == [5, 5, *(2, 2, 1) * 2, 5, 5]
+    for one, other in zip(whole, parts, strict=True):
+        assert_close(one, other)
+
+
+@torch.inference_mode()
+def test_flows_may_be_given(model: IART):
+    clip = smooth_input("given", (1, 3, 3, 9, 14), clamp=True)
+    backward, forward = neighbour_flows(model.flow, clip)
+    assert model(clip, flows=(backward, forward)).equal(model(clip))
+    assert not model(clip, flows=(backward + 1, forward)).equal(model(clip))
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9")
+def test_convolutions_of_the_flow_are_exact_whatever_is_set(model: IART):
+    backends = (torch.backends.cudnn, torch.backends.mkldnn)
+    kinds = [backend.conv for backend in backends]  # pyright: ignore[reportAttributeAccessIssue]
+    seen: list[str] = []
+
+    def look(*_: object) -> None:
+        seen.extend(kind.fp32_precision for kind in kinds)
+
+    hooks = [part.register_forward_hook(look) for part in (model.flow.levels[0], model.extract)]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32"
+        model(noise(1, 2, 3, 8, 8))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
+    assert seen == ["ieee"] * 4 + ["tf32"] * 4  # flow both ways, then features of two frames
 
 
 def test_warp_by_whole_pixels_is_a_shift():

@@ -4,12 +4,20 @@ Convention: flow has channel 0 = x (right) and channel 1 = y (down), in pixels o
 points from the current frame to where to look in the other one. Always float32.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+PIXELS_AT_ONCE = 2**18
+"""Pairs of frames are taken together up to so many pixels, or one by one, but for training."""
+
+Flows = tuple[Float[Tensor, "b s 2 h w"], Float[Tensor, "b s 2 h w"]]
+"""Backward and forward flows of a clip, as `neighbour_flows` gives them."""
 
 
 def warp(
@@ -91,35 +99,62 @@ class SpyNet(nn.Module):
     ) -> Float[Tensor, "b 2 h w"]:
         """Flow from `reference` to `other`, RGB in [0, 1], any size; float32 under autocast."""
         h, w = reference.shape[-2:]
+        at_once = max(1, PIXELS_AT_ONCE // (h * w))
+        if torch.is_grad_enabled():
+            at_once = len(reference)
+        pairs = zip(reference.split(at_once), other.split(at_once), strict=True)
+        with torch.autocast(reference.device.type, enabled=False), exact_convolutions():
+            return torch.cat([self._flow(*pair) for pair in pairs])
+
+    def _flow(
+        self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b 2 h w"]:
+        h, w = reference.shape[-2:]
         size = self.pyramid_size(h), self.pyramid_size(w)
-        with torch.autocast(reference.device.type, enabled=False):
-            pair = torch.stack((reference, other)).to(self.mean.dtype).flatten(0, 1)
-            if size != (h, w):
-                pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
-            flow = self.coarse_to_fine(*pair.chunk(2))[-1]
-            if size != (h, w):
-                flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
-                flow = flow * flow.new_tensor((w / size[1], h / size[0])).view(1, 2, 1, 1)
+        pair = torch.stack((reference, other)).to(self.mean.dtype).flatten(0, 1)
+        if size != (h, w):
+            pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
+        flow = self.coarse_to_fine(*pair.chunk(2))[-1]
+        if size != (h, w):
+            flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
+            flow = flow * flow.new_tensor((w / size[1], h / size[0])).view(1, 2, 1, 1)
         return flow
 
 
-def neighbour_flows(
-    spynet: SpyNet, frames: Float[Tensor, "b t 3 h w"]
-) -> tuple[Float[Tensor, "b s 2 h w"], Float[Tensor, "b s 2 h w"]]:
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """In the block, float32 convolutions are in float32.
+
+    Otherwise GPUs round what they multiply to 10 bits (TF32), and alignment jumps where a flow
+    crosses an integer. What the backward pass of training does later is as it was.
+    """
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    if hasattr(cudnn, "conv"):  # torch 2.9 and later
+        places, name, exact = (cudnn.conv, mkldnn.conv), "fp32_precision", "ieee"
+    else:
+        places, name, exact = (cudnn,), "allow_tf32", False
+    before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, exact)
+        yield
+    finally:
+        for place, setting in zip(places, before, strict=True):
+            setattr(place, name, setting)
+
+
+def neighbour_flows(spynet: SpyNet, frames: Float[Tensor, "b t 3 h w"]) -> Flows:
     """(backward, forward) flows between neighbours, s = t − 1.
 
     `backward[:, i]` points from frame i to i + 1, `forward[:, i]` from frame i + 1 to i. A clip
     followed by its own time reversal has forward = backward reversed: half of the work is saved.
     """
     b, t = frames.shape[:2]
-    first, second = frames[:, :-1], frames[:, 1:]
     if t == 1:
         nothing = frames.new_zeros((b, 0, 2, *frames.shape[-2:]), dtype=torch.float32)
         return nothing, nothing
+    first, second = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+    backward = spynet(first, second).unflatten(0, (b, t - 1))
     if t % 2 == 0 and torch.equal(frames, frames.flip(1)):
-        backward = spynet(first.flatten(0, 1), second.flatten(0, 1)).unflatten(0, (b, t - 1))
         return backward, backward.flip(1)
-    references = torch.cat((first.flatten(0, 1), second.flatten(0, 1)))
-    others = torch.cat((second.flatten(0, 1), first.flatten(0, 1)))
-    backward, forward = spynet(references, others).chunk(2)
-    return backward.unflatten(0, (b, t - 1)), forward.unflatten(0, (b, t - 1))
+    return backward, spynet(second, first).unflatten(0, (b, t - 1))

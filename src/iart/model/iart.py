@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
-from iart.model.flow import SpyNet, neighbour_flows
+from iart.model.flow import Flows, SpyNet, neighbour_flows
 from iart.model.fuse import SwinIRFM
 from iart.model.propagate import BRANCHES, propagate, recomputed
 from iart.model.upsample import Head
@@ -93,6 +93,7 @@ class IART(nn.Module):
         frames: Float[Tensor, "b t 3 h w"],
         draws: Float[Tensor, "b branches t blocks 2"] | None = None,
         *,
+        flows: Flows | None = None,
         recompute: bool = False,
     ) -> Float[Tensor, "b t 3 4*h 4*w"]:
         """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped.
@@ -101,10 +102,12 @@ class IART(nn.Module):
             frames: the clip.
             draws: numbers in [0, 1) that decide what stochastic depth drops (training only): for
                 every sample, branch, frame, block and its two halves; None drops nothing.
+            flows: of the clip; None computes them. A part of a picture does better with its part
+                of the whole picture's flows.
             recompute: save memory in training: what propagation steps and the head compute inside
                 is computed again for the gradient instead of kept.
         """
-        backward_flows, forward_flows = neighbour_flows(self.flow, frames)
+        backward_flows, forward_flows = flows or neighbour_flows(self.flow, frames)
         features = [self.extract(rearrange(x, "b c h w -> b h w c")) for x in frames.unbind(1)]
         for i, (name, fuse) in enumerate(self.branches.items()):
             backward = name.startswith("backward")
