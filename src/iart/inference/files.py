@@ -103,7 +103,7 @@ def _videos_of(folder: Path) -> list[Path] | None:
 
 
 def _name(source: Path, container: str | None) -> str:
+    if source.is_dir():
+        return f"{source.absolute().name}.{container or 'mkv'}"
     own = source.suffix.lower().removeprefix(".")
-    ending = container or (own if source.is_file() and own in CONTAINERS else "mkv")
-    stem = source.stem if source.is_file() else source.name
-    return f"{stem or source.absolute().name}.{ending}"
+    return f"{source.stem}.{container or (own if own in CONTAINERS else 'mkv')}"
