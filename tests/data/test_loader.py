@@ -1,6 +1,6 @@
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iart.data.loader import Batch, Loader
+from iart.data.pairs import Pair
 from iart.data.samples import Origin, Sample
 from iart.errors import DataError
 from tests.data.made import make_pairs, make_set
 
 
 class Numbers:
-    """Samples that tell their item and size; some fail, always or at first."""
+    """Samples that tell their item; some items fail."""
+
+    pairs: Sequence[Pair] = ()
 
     def __init__(self, length: int, *, broken: frozenset[int] = frozenset(), odd: bool = False):
         self.length, self.broken, self.odd = length, broken, odd
@@ -33,9 +36,6 @@ class Numbers:
         lq = torch.full((t, 3, 1, 1), item % 256, dtype=torch.uint8)
         origin = Origin(index, str(item), (), 0, 0, (1, 1), f"{first} {attempt}")
         return Sample(lq, lq.repeat_interleave(4, -1).repeat_interleave(4, -2), origin)
-
-    def problems(self) -> Iterator[str]:
-        return iter(())
 
 
 def take(count: int, length: int = 10, **arguments) -> list[Batch]:

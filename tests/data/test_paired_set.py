@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from iart.data.samples import Sample
+from iart.data.sets import inspect
 from iart.errors import DataError
 from tests.data.made import make_pairs, make_set
 
@@ -187,9 +188,9 @@ def test_damaged_files_are_named_when_they_are_read(root: Path, damage: str):
 
 def test_problems_are_found_in_every_file(root: Path):
     training_set = make_set(root)
-    assert list(training_set.problems()) == []
+    assert inspect(training_set) == []
     (root / "GT" / "000" / "00000001.png").write_text("text")
     Image.new("RGB", (36, 32)).save(root / "LQ" / "011" / "00000005.png")
-    first, second = make_set(root).problems()
+    first, second = inspect(make_set(root))
     assert "cannot read image" in first
     assert "00000005.png' is 36×32, but its clip is 8×8" in second

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from iart.data.degrade import degrade_bi
+from iart.data.sets import inspect
 from iart.data.validation import open_validation_set
 from iart.errors import DataError
 from tests.data.made import make_pairs
@@ -45,6 +46,8 @@ def test_clips_in_memory_are_read_once(tmp_path: Path):
     first = kept[0]
     (tmp_path / "GT" / "000" / "00000001.png").unlink()
     assert kept[0] is first
+    (problem,) = inspect(kept)
+    assert "00000001.png" in problem
     with pytest.raises(DataError, match=r"00000001\.png"):
         _ = read[0]
 

@@ -1,7 +1,7 @@
 """Samples of pairs of clips: BasicSR's recurrent data sets, and their video forms."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -46,7 +46,13 @@ class Recipe:
 
 
 class PairedSet:
-    """Samples of pairs of clips."""
+    """Samples of pairs of clips.
+
+    Attributes:
+        pairs: all of them.
+    """
+
+    pairs: Sequence[Pair]
 
     def __init__(self, pairs: Sequence[Pair], recipe: Recipe) -> None:
         """Check what can be known before the first step.
@@ -55,7 +61,7 @@ class PairedSet:
             DataError: no pairs; a clip is too short or small, not 4 to 1, or cannot be read.
         """
         check_pairs(pairs, recipe.shortest(), max(recipe.sides) // SCALE)
-        self._pairs, self._recipe = pairs, recipe
+        self.pairs, self._recipe = pairs, recipe
         self._by_clip = recipe.whole_clips or recipe.num_frame < 0
         lengths = [1 if self._by_clip else pair.count for pair in pairs]
         self._ends = list(accumulate(lengths))
@@ -70,7 +76,7 @@ class PairedSet:
         """See `TrainingSet`."""
         rng = sample_generator(seed, index, attempt)
         number = bisect_right(self._ends, item)
-        pair = self._pairs[number]
+        pair = self.pairs[number]
         height, width = pair.size
         frames = self._frames(pair.count, item - (self._ends[number - 1] if number else 0), rng)
         side = self._side(step_generator(seed, index if first is None else first))
@@ -104,10 +110,5 @@ class PairedSet:
 
     def _side(self, rng: np.random.Generator) -> int:
         """Of the crop of low resolution."""
-        sides, shares = self._recipe.sides, self._recipe.shares
-        return sides[int(rng.choice(len(sides), p=shares))] // SCALE
-
-    def problems(self) -> Iterator[str]:
-        """See `TrainingSet`."""
-        for pair in self._pairs:
-            yield from pair.problems()
+        shares = np.array(self._recipe.shares)
+        return self._recipe.sides[rng.choice(len(shares), p=shares / shares.sum())] // SCALE

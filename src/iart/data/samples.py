@@ -4,12 +4,14 @@ An item of a set is where a sample starts (a frame of a clip, or a clip); which 
 crops, views and directions in time the sample has is drawn when it is made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import UInt8
 from torch import Tensor
+
+from iart.data.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ class Sample:
 
 @runtime_checkable
 class TrainingSet(Protocol):
-    """What the loader draws samples from; may be used by many threads."""
+    """What the loader draws samples from; may be used by many threads.
+
+    Attributes:
+        pairs: of clips that samples are read from; none if all is in memory.
+    """
+
+    pairs: Sequence[Pair]
 
     def __len__(self) -> int:
         """Number of items: samples of an epoch."""
@@ -68,8 +76,4 @@ class TrainingSet(Protocol):
         Raises:
             DataError: a file is missing or damaged; names it.
         """
-        ...
-
-    def problems(self) -> Iterator[str]:
-        """What is wrong with any file, as far as headers tell; reads every header."""
         ...

@@ -4,7 +4,7 @@ Sources are lossy, or small: a crop is reduced by a random factor before it is g
 their compression is not learnt; a share of the clips are stills under synthetic camera motion.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from iart.data.augment import sample_generator
 from iart.data.clips import Scene, random_clip
 from iart.data.degrade import degrade_bi, to_uint8
 from iart.data.motion import Speed, moving_clip
-from iart.data.pairs import SCALE
+from iart.data.pairs import SCALE, Pair
 from iart.data.samples import Origin, Sample
 from iart.errors import DataError
 
@@ -25,7 +25,11 @@ class SceneSet:
 
     Attributes:
         scenes: all of them, in memory.
+        pairs: none.
     """
+
+    scenes: Sequence[Scene]
+    pairs: Sequence[Pair] = ()
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class SceneSet:
                 f"scene '{small[0]}' is too small for crops of {gt_size} pixels; so are "
                 f"{len(small) - 1} others. Exclude them or lower gt_size"
             )
-        self.scenes = list(scenes)
+        self.scenes = scenes
         long_enough = [scene for scene in scenes if len(scene.frames) >= num_frame]
         if still_share < 1 and not long_enough:
             raise DataError(
@@ -89,7 +93,3 @@ class SceneSet:
 
     def _any(self, rng: np.random.Generator) -> Scene:
         return self.scenes[int(rng.integers(len(self.scenes)))]
-
-    def problems(self) -> Iterator[str]:
-        """None: all is in memory."""
-        return iter(())

@@ -1,5 +1,7 @@
 """The sets that option files name, opened."""
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 from iart.data.clips import load_scenes
@@ -9,6 +11,8 @@ from iart.data.paired_set import PairedSet, Recipe
 from iart.data.pairs import Pair, found_pairs, listed_pairs, read_clip_list
 from iart.data.samples import Origin, Sample, TrainingSet
 from iart.data.scene_set import SceneSet
+from iart.data.threads import ordered
+from iart.data.validation import ValidationSet
 from iart.data.video_store import VideoStore, read_video_list
 
 __all__ = ["Origin", "Sample", "TrainingSet", "inspect", "open_training_set"]
@@ -76,6 +80,22 @@ def _video_pairs(options: Any) -> list[Pair]:
     return read_video_list(options.meta_info_file, options.dataroot_gt, options.dataroot_lq)
 
 
-def inspect(training_set: TrainingSet) -> list[str]:
-    """Everything that is wrong with a set's files, as far as headers tell; reads all of them."""
-    return list(training_set.problems())
+def inspect(
+    opened: TrainingSet | ValidationSet, *, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Everything that is wrong with the files of a set, as far as headers tell; reads all of them.
+
+    Args:
+        opened: to train or to validate with.
+        progress: called with (pairs done, pairs in all).
+
+    Returns:
+        A line a problem.
+    """
+    pairs, found = opened.pairs, []
+    checked = ordered(lambda pair: list(pair.problems()), pairs, workers=os.cpu_count() or 1)
+    for done, problems in enumerate(checked, 1):
+        found += problems
+        if progress:
+            progress(done, len(pairs))
+    return found

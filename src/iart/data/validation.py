@@ -1,6 +1,6 @@
 """Whole clips to score a network on while it is trained."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -42,21 +42,29 @@ class ValidationSet:
 
     Attributes:
         names: of the clips.
+        pairs: of files that clips are read from; none if all is in memory.
     """
 
     names: tuple[str, ...]
+    pairs: Sequence[Pair]
 
     def __init__(
-        self, names: Iterable[str], read: Callable[[int], ValidationClip], *, cache: bool = False
+        self,
+        names: Iterable[str],
+        read: Callable[[int], ValidationClip],
+        *,
+        pairs: Sequence[Pair] = (),
+        cache: bool = False,
     ) -> None:
         """See `open_validation_set`.
 
         Args:
             names: of the clips.
             read: a clip by its number.
+            pairs: see above.
             cache: keep clips in memory once they have been read.
         """
-        self.names = tuple(names)
+        self.names, self.pairs = tuple(names), pairs
         self._read = lru_cache(maxsize=None)(read) if cache else read
 
     def __len__(self) -> int:
@@ -102,7 +110,7 @@ def open_validation_set(options: Any) -> ValidationSet:
     def read(number: int) -> ValidationClip:
         return _of_pair(pairs[number], options.num_frame, middle=middle)
 
-    return ValidationSet([pair.name for pair in pairs], read, cache=options.cache_data)
+    return ValidationSet([pair.name for pair in pairs], read, pairs=pairs, cache=options.cache_data)
 
 
 def _of_pair(pair: Pair, limit: int, *, middle: bool) -> ValidationClip:
