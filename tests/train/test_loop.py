@@ -1,336 +1,366 @@
-"""Training on made scenes with a tiny network: it learns, and stopping changes nothing."""
+"""Training on made clips with a tiny network: it learns, and stopping changes nothing."""
 
 import json
 import math
-import subprocess
-import sys
-import time
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from iart.data.clips import load_scenes
-from iart.errors import DataError, TrainingError, WeightsError
+from iart.errors import DataError, OptionsError, TrainingError, WeightsError
 from iart.model import IART
 from iart.train import loop
-from iart.train.loop import learning_rate, set_learning_rates, train
-from iart.train.options import Options
+from iart.train.loss import Objective
 from iart.train.state import TrainState, averaged
 from iart.weights import read_metadata, read_model
-
-CPU = torch.device("cpu")
-FLOW_STEPS, STEPS = 3, 4
+from tests.train.tiny import (
+    SCENES,
+    assert_same,
+    folder_of,
+    latest,
+    make_pairs,
+    make_scenes,
+    options,
+    run,
+    state_of,
+)
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with two scenes of 4 frames of 64×64: moving blobs."""
+    """An empty working directory with clips."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        (tmp_path / "scenes" / name).mkdir(parents=True)
-        noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        picture = np.asarray(noise.resize((96, 96), Image.Resampling.BICUBIC))
-        for i in range(4):
-            crop = picture[2 * i : 2 * i + 64, 3 * i : 3 * i + 64]
-            Image.fromarray(crop).save(tmp_path / "scenes" / name / f"{i}.png")
+    make_pairs(tmp_path / "pairs")
     return tmp_path
 
 
-def options(**changes: Any) -> Options:
-    """A tiny run; keys of `changes` are places with `__` for a dot."""
-    scenes = {
-        "dataroot_gt": "scenes", "num_frame": 3, "gt_size": 32, "reduce": [1.5, 2.0],
-        "batch_size_per_gpu": 1,
-    }  # fmt: skip
-    tree: dict[str, Any] = {
-        "name": "tiny",
-        "network_g": {
-            "embed_dim": 8, "mid_channels": 8, "head_channels": 4, "flow_channels": [8, 4],
-            "flow_levels": 2, "depths": [2], "num_heads": [2], "window_size": [3, 4, 4],
-            "branches": 2, "drop_path_rate": 0.2,
-        },
-        "datasets": {"train": scenes, "val": {**scenes, "include": ["two"], "reduce": [2, 2]}},
-        "train": {
-            "total_iter": STEPS, "warmup_iter": 2, "ema_decay": 0.9, "optim_g": {"lr": 1e-3},
-            "flow": {"total_iter": FLOW_STEPS, "lr": 1e-3, "size": 16, "batch_size_per_gpu": 1},
-        },
-        "val": {"val_freq": 1000},
-        "logger": {"print_freq": 1, "save_checkpoint_minutes": 60},
-    }  # fmt: skip
-    for place, value in changes.items():
-        *parents, key = place.split("__")
-        node = tree
-        for parent in parents:
-            node = node[parent]
-        node[key] = value
-    return Options.model_validate(tree)
-
-
-def run(chosen: Options, max_minutes: float | None = None) -> list[dict[str, Any]]:
-    """Train and return what was reported."""
-    reports: list[dict[str, Any]] = []
-    train(chosen, CPU, reports.append, max_minutes=max_minutes)
-    return reports
-
-
-def state_of(name: str = "tiny") -> dict[str, Any]:
-    return torch.load(Path("experiments") / name / "state.pt", weights_only=True)
-
-
-def assert_same(a: Any, b: Any) -> None:
-    """Equal bit for bit, at any depth."""
-    assert type(a) is type(b)
-    if isinstance(a, torch.Tensor):
-        assert a.equal(b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_same(x, y)
-    else:
-        assert a == b
-
-
-# ---- learning rate
-
-
-def test_learning_rate_in_closed_form():
-    def rate(step: int) -> float:
-        return learning_rate(step, 110, 10, 1e-3, 1e-5)
-
-    assert [rate(i) for i in (0, 4, 9)] == pytest.approx([1e-4, 5e-4, 1e-3])
-    assert rate(10) == pytest.approx(1e-3)
-    assert rate(60) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert rate(35) == pytest.approx(1e-5 + (1e-3 - 1e-5) * (1 + math.sqrt(0.5)) / 2)
-    assert rate(110) == rate(500) == pytest.approx(1e-5)
-    assert learning_rate(0, 0, 0, 1e-3, 1e-5) == pytest.approx(1e-3)
-
-
-def test_the_rest_stands_still_while_flow_is_taught():
-    model = IART(options().network_g.config())
-    groups = [{"params": model.flow.parameters()}, {"params": model.head.parameters()}]
-    optimizer = torch.optim.Adam(groups)
-    state = TrainState(0, model, averaged(model), optimizer, np.random.default_rng(0))
-    set_learning_rates(state, options())
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-5, 0])
-    state.step = FLOW_STEPS + 2  # the warm-up is over
-    set_learning_rates(state, options())
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2.5e-4, 1e-3])
+def entries(name: str = "tiny") -> list[dict[str, Any]]:
+    lines = (folder_of(name) / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 # ---- a run
 
 
-def loss_on_fixed_clips(weights: Path, chosen: Options) -> float:
-    model, rng = read_model(weights).eval(), np.random.default_rng(1)
-    scenes = load_scenes(Path("scenes"))
-    with torch.inference_mode():
-        losses = [loop.clip_loss(model, scenes, chosen.datasets.train, rng) for _ in range(8)]
-    return float(torch.stack(losses).mean())
-
-
-def test_a_run_learns_and_leaves_weights():
+def test_a_run_learns_and_leaves_weights(folder: Path):
+    for path in (folder / "pairs" / "lq").rglob("*.png"):  # darker: what it can learn soon
+        Image.open(path).point([value // 2 for value in range(256)] * 3).save(path)
     chosen = options(
-        train__total_iter=60, train__flow__total_iter=0, train__optim_g__lr=4e-3,
-        network_g__drop_path_rate=0.0, datasets__train__still_share=0.0, val__val_freq=60,
-        datasets__train__batch_size_per_gpu=2,
+        train__total_iter=30, train__optim_g__lr=1e-2, train__flow_lr_mul=0.0,
+        network_g__drop_path_rate=0.0, logger__print_freq=10,
     )  # fmt: skip
-    start = train(chosen.model_copy(update={"name": "start"}), CPU, lambda _: None, max_minutes=0.0)
-    before = loss_on_fixed_clips(start, chosen)
-    reports = run(chosen)
-    assert sum("clips" in entry for entry in reports) == 60
-    score = reports[-1]
-    assert score.keys() == {"step", "psnr", "frame_by_frame", "bicubic"}
-    assert all(10 < score[key] < 60 for key in score.keys() - {"step"})
-
-    log = Path("experiments/tiny/log.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in log] == reports
-    weights = Path("experiments/tiny/tiny.safetensors")
-    assert loss_on_fixed_clips(weights, chosen) < 0.95 * before
+    lines = run(chosen)
+    losses = [entry["loss"] for entry in entries()]
+    assert len(losses) == 3
+    assert losses[-1] < 0.6 * losses[0]
+    weights = folder_of() / "models" / "net_g_30.safetensors"
+    assert lines[-1] == f"weights: {weights}"
     assert read_model(weights).config == chosen.network_g.config()
-    assert read_metadata(weights)["step"] == "60"
-
-
-def test_teaching_flow_lowers_its_error():
-    chosen = options(
-        train__flow__total_iter=80, train__flow__batch_size_per_gpu=4, train__total_iter=0,
-        train__flow__lr=3e-3, train__flow__max_shift=2.0,
-    )  # fmt: skip
-    errors = [entry["flow"] for entry in run(chosen)]
-    assert len(errors) == 80
-    assert np.mean(errors[-20:]) < 0.8 * np.mean(errors[:20])
+    assert read_metadata(weights) == {"step": "30"}
+    assert_same(dict(read_model(weights).state_dict()), dict(state_of()["average"]))
+    assert lines[0].startswith("step 10 of 30  loss 0.")
+    assert lines[0].endswith(" left")
 
 
 def test_training_begins_at_the_bilinear_enlargement():
-    chosen = options(train__total_iter=0, train__flow__total_iter=0)
-    path = train(chosen, CPU, lambda _: None)
+    run(options(train__total_iter=0))
     frames = torch.rand(1, 2, 3, 8, 8)
     enlarged = torch.nn.functional.interpolate(frames[0], scale_factor=4, mode="bilinear")
+    model = read_model(folder_of() / "models" / "net_g_0.safetensors").eval()
     with torch.inference_mode():
-        torch.testing.assert_close(read_model(path).eval()(frames)[0], enlarged)
+        torch.testing.assert_close(model(frames)[0], enlarged)
+
+
+def test_micro_batches_are_one_batch():
+    """The order of samples is the same: 2 × 2 samples are 1 × 4."""
+    together = options(name="one", datasets__train__batch_size_per_gpu=4)
+    apart = options(
+        name="two", datasets__train__batch_size_per_gpu=2, train__gradient_accumulation_steps=2
+    )
+    run(together)
+    run(apart)
+    losses = [[entry["loss"] for entry in entries(name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert state_of("one")["samples"] == state_of("two")["samples"] == 16
+
+
+def test_the_average_is_basicsr_s():
+    """average ← 0.9 average + 0.1 weights, from the first weights on."""
+    run(options(train__total_iter=0))
+    average = state_of()["model"]["head.last.weight"]
+    for step in (1, 2, 3):
+        run(options(train__total_iter=step))
+        state = state_of()
+        average = 0.9 * average + 0.1 * state["model"]["head.last.weight"]
+    torch.testing.assert_close(state["average"]["head.last.weight"], average)
+
+
+def test_the_gradient_is_limited():
+    clipped = {"train__use_grad_clip": True, "train__grad_clip_norm": 1e-9, "train__total_iter": 1}
+    adam = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.0}
+    run(options(name="clipped", train__optim_g=adam, **clipped))
+    run(options(name="plain", train__optim_g=adam, train__total_iter=1))
+    first, second = (
+        state_of("clipped")["optimizer"]["state"],
+        state_of("plain")["optimizer"]["state"],
+    )
+    longest = [max(float(s["exp_avg"].abs().max()) for s in x.values()) for x in (first, second)]
+    assert longest[0] < 1e-9 < longest[1]
+    assert entries("clipped")[0]["gradient_norm"] > 1e-6  # before it was limited
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_weight_decay(kind: str):
+    """With a gradient of zero only AdamW's decay moves weights by itself: lr · decay of each."""
+    optim = {"type": kind, "lr": 1e-3, "weight_decay": 0.5}
+    run(options(train__optim_g=optim, train__total_iter=1, train__pixel_opt__loss_weight=0.0))
+    after = state_of()["model"]["extract.weight"]
+    run(options(name="start", train__total_iter=0))
+    before = state_of("start")["model"]["extract.weight"]
+    if kind == "AdamW":
+        torch.testing.assert_close(after, before * (1 - 1e-3 * 0.5))
+    else:
+        assert not torch.allclose(after, before * (1 - 1e-3 * 0.5))
+
+
+def test_bfloat16_trains_and_keeps_weights_in_float32():
+    run(options(train__precision="bfloat16", train__total_iter=2))
+    assert all(t.dtype == torch.float32 for t in state_of()["model"].values())
+    run(options(name="full", train__total_iter=2))
+    half, full = ([e["loss"] for e in entries(name)] for name in ("tiny", "full"))
+    assert half == pytest.approx(full, rel=0.02)
+    assert half != full
+
+
+def test_recomputation_gives_the_same_weights():
+    run(options(name="kept"))
+    run(options(name="again", network_g__use_checkpoint=True))
+    assert_same(state_of("kept")["model"], state_of("again")["model"])
+
+
+# ---- flow
+
+
+def flow_weights(name: str) -> torch.Tensor:
+    return state_of(name)["model"]["flow.levels.0.0.weight"]
+
+
+def test_flow_is_fixed_for_the_first_steps():
+    run(options(name="start", train__total_iter=0))
+    run(options(name="fixed", train__total_iter=2, train__fix_flow=2))
+    assert flow_weights("fixed").equal(flow_weights("start"))
+    optimizer = state_of("fixed")["optimizer"]
+    flow_indices = set(optimizer["param_groups"][1]["params"])
+    assert not flow_indices & optimizer["state"].keys()  # Adam has not begun with flow
+    run(options(name="moving", train__total_iter=3, train__fix_flow=2))
+    assert not flow_weights("moving").equal(flow_weights("start"))
+    optimizer = state_of("moving")["optimizer"]
+    assert {int(optimizer["state"][i]["step"]) for i in flow_indices} == {1}
+
+
+def test_flow_that_never_moves_costs_no_gradient():
+    run(options(name="start", train__total_iter=0))
+    run(options(train__flow_lr_mul=0.0, train__total_iter=2))
+    assert flow_weights("tiny").equal(flow_weights("start"))
+
+
+def lessons(**changes: Any) -> Any:
+    flow = {"total_iter": 3, "lr": 1e-3, "size": 16, "batch_size_per_gpu": 1}
+    return options(datasets__train=SCENES, train__flow={**flow, **changes})
+
+
+def test_teaching_flow_lowers_its_error(folder: Path):
+    make_scenes(folder / "scenes")
+    for count in (20, 80):  # errors are logged as means since the last save
+        run(
+            lessons(total_iter=count, batch_size_per_gpu=4, lr=3e-3, max_shift=2.0),
+            0.0 if count < 80 else None,
+        )
+    errors = [entry["flow_error"] for entry in entries() if "flow_error" in entry]
+    assert errors[-1] < 0.9 * errors[0]
+
+
+def test_lessons_in_pieces_are_straight_lessons(folder: Path):
+    make_scenes(folder / "scenes")
+    straight = lessons().model_copy(update={"name": "straight"})
+    run(straight)
+    for _ in range(3):  # stopped after each lesson, and after the first step
+        run(lessons(), max_minutes=0.0)
+    assert state_of()["step"] == 1
+    run(lessons())
+    assert_same(state_of(), state_of("straight"))
+
+
+def test_lessons_need_scenes():
+    chosen = options(train__flow={"total_iter": 3, "lr": 1e-3, "size": 16})
+    with pytest.raises(OptionsError, match=r"datasets\.train\.type=SceneDataset"):
+        run(chosen)
 
 
 # ---- stopping and going on
 
 
 def test_a_run_in_pieces_is_a_straight_run():
-    """Stopped after every step, in both stages, with stochastic depth: the same bit for bit."""
-    run(options(name="straight"))
-    for step in range(1, FLOW_STEPS + STEPS + 1):
-        reports = run(options(name="pieces"), max_minutes=0.0)
+    """Stopped after every step, with stochastic depth and moving flow: the same bit for bit."""
+    changes = {"train__fix_flow": 2, "train__gradient_accumulation_steps": 2}
+    run(options(name="straight", **changes))
+    for step in range(1, 5):
+        lines = run(options(name="pieces", **changes), max_minutes=0.0)
         assert state_of("pieces")["step"] == step
-        assert ({"resumed at step": step - 1} in reports) == (step > 1)
+        assert any(line.startswith("goes on from") for line in lines) == (step > 1)
     assert_same(state_of("pieces"), state_of("straight"))
-    a, b = (read_model(f"experiments/{n}/{n}.safetensors") for n in ("pieces", "straight"))
+    a, b = (
+        read_model(folder_of(n) / "models" / "net_g_4.safetensors") for n in ("pieces", "straight")
+    )
     assert_same(dict(a.state_dict()), dict(b.state_dict()))
 
 
 def test_a_finished_run_stays_as_it_is():
     run(options())
-    before = state_of()
-    assert run(options()) == [{"resumed at step": FLOW_STEPS + STEPS}]
-    assert_same(state_of(), before)
+    before = latest().read_bytes()
+    assert run(options()) == [
+        "goes on from 'experiments/tiny/training_states/4.state'",
+        "weights: experiments/tiny/models/net_g_4.safetensors",
+    ]
+    assert latest().read_bytes() == before
 
 
 def test_a_finished_run_can_be_made_longer():
     run(options())
-    run(options(train__total_iter=STEPS + 2))
-    assert state_of()["step"] == FLOW_STEPS + STEPS + 2
+    run(options(train__total_iter=6))
+    assert state_of()["step"] == 6
+
+
+def test_the_last_checkpoints_are_kept():
+    run(options(train__total_iter=5, logger__save_checkpoint_freq=1, logger__keep_checkpoints=2))
+    assert sorted(p.name for p in (folder_of() / "training_states").iterdir()) == [
+        "4.state",
+        "5.state",
+    ]
+    weights = sorted(p.name for p in (folder_of() / "models").iterdir())
+    assert weights == ["net_g_4.safetensors", "net_g_5.safetensors"]
+
+
+def test_a_state_can_be_named_to_go_on_from():
+    run(options(logger__save_checkpoint_freq=1, logger__keep_checkpoints=9))
+    straight = state_of()
+    earlier = folder_of() / "training_states" / "2.state"
+    run(options(path__resume_state=str(earlier)), max_minutes=0.0)
+    # What lay ahead is gone, so that the same command without the state goes on from there.
+    assert latest().stem == "3"
+    run(options())
+    assert_same(state_of(), straight)
+
+
+def test_the_seed_of_a_run_stays():
+    """Going on with another seed in the file keeps the order of samples."""
+    run(options(name="straight"))
+    run(options(), max_minutes=0.0)
+    run(options(manual_seed=5))
+    assert_same(state_of(), state_of("straight"))
 
 
 def test_another_network_is_not_resumed():
     run(options(), max_minutes=0.0)
-    with pytest.raises(WeightsError, match=r"cannot resume from '.*state\.pt': .*; move the file"):
+    with pytest.raises(WeightsError, match=r"cannot resume from '.*1\.state': .*; move it away"):
         run(options(network_g__embed_dim=16))
 
 
 @pytest.mark.parametrize("keep", [0, 100, -100])
 def test_a_damaged_state_is_not_resumed(keep: int):
     run(options(), max_minutes=0.0)
-    path = Path("experiments/tiny/state.pt")
-    path.write_bytes(path.read_bytes()[:keep])
+    latest().write_bytes(latest().read_bytes()[:keep])
     with pytest.raises(WeightsError, match="cannot resume from") as caught:
         run(options())
     assert "\n" not in str(caught.value)
 
 
-def test_a_state_without_all_its_parts_is_not_resumed():
-    run(options(), max_minutes=0.0)
-    tree = state_of()
-    del tree["rng"]
-    torch.save(tree, "experiments/tiny/state.pt")
-    with pytest.raises(WeightsError, match=r"cannot resume from .*rng"):
+def test_a_signal_saves_and_stops(monkeypatch: pytest.MonkeyPatch):
+    run(options(name="straight"))
+    before = signal.getsignal(signal.SIGTERM)
+    _during_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
         run(options())
+    assert state_of()["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+    run(options())
+    assert_same(state_of(), state_of("straight"))
 
 
-# ---- what cannot go on
+# ---- what is not finite
+
+
+def _during_step(monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[], Any]) -> None:
+    """Do something when the loss is computed for the `count`th time; its result is added to it."""
+    original, calls = Objective.__call__, []
+
+    def changed(self: Objective, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        loss = original(self, output, truth)
+        return loss + (action() or 0.0) if len(calls) == count else loss
+
+    monkeypatch.setattr(loop.Objective, "__call__", changed)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
-    run(options(), max_minutes=0.0)
-    before = state_of()
-    monkeypatch.setattr(
-        loop, "endpoint_error", lambda *_: (torch.tensor(math.nan), torch.tensor(0.0))
-    )
-    with pytest.raises(TrainingError, match="loss is nan at step 1; 'experiments/tiny' is as it"):
-        run(options())
-    assert_same(state_of(), before)
+    run(options(name="two", train__total_iter=2, logger__save_checkpoint_freq=1))
+    _during_step(monkeypatch, 3, lambda: math.nan)
+    with pytest.raises(TrainingError) as caught:
+        run(options(logger__save_checkpoint_freq=1))
+    message = str(caught.value)
+    assert "loss is nan at step 2: clip '00" in message
+    assert "'experiments/tiny/nonfinite-step2.pt' has the batch" in message
+    assert_same(state_of(), state_of("two"))  # as before that step
+    left = torch.load(folder_of() / "nonfinite-step2.pt", weights_only=True)
+    assert left["step"] == 2
+    (batch,) = left["batches"]
+    assert math.isnan(batch["loss"])
+    assert batch["lq"].shape == (1, 3, 3, 8, 8)
+    assert batch["gt"].shape == (1, 3, 3, 32, 32)
+    (origin,) = batch["origins"]
+    assert origin["clip"] in ("001", "002")
+    assert origin["index"] == 2
+    assert len(origin["frames"]) == 3
+
+
+def test_steps_that_are_not_finite_can_be_left_out(monkeypatch: pytest.MonkeyPatch):
+    _during_step(monkeypatch, 2, lambda: math.inf)
+    skipping = {"train__on_nonfinite": "skip", "train__nonfinite_limit": 1}
+    run(options(**skipping))
+    state = state_of()
+    assert (state["step"], state["samples"], state["nonfinite"]) == (4, 4, 1)
+    steps = {int(s["step"]) for s in state["optimizer"]["state"].values()}
+    assert steps == {3}
+    _during_step(monkeypatch, 1, lambda: math.inf)
+    with pytest.raises(TrainingError, match="loss is inf at step 4, 2 times so far"):
+        run(options(train__total_iter=6, **skipping))
 
 
 def test_weights_that_are_not_finite_are_not_saved():
     run(options(), max_minutes=0.0)
-    files = {path: path.read_bytes() for path in Path("experiments/tiny").glob("*.[ps]*t*")}
+    files = {path: path.read_bytes() for path in folder_of().glob("*/*.s*")}
     assert len(files) == 2
     model = IART(options().network_g.config())
     with torch.no_grad():
         model.extract.weight[0] = math.inf
     optimizer = torch.optim.Adam(model.parameters())
-    state = TrainState(5, model, averaged(model), optimizer, np.random.default_rng(0))
-    with pytest.raises(TrainingError, match="weights are not finite after step 5"):
-        state.save(Path("experiments/tiny/state.pt"))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    state = TrainState(model, averaged(model), optimizer, scaler, seed=0, step=1)
+    with pytest.raises(TrainingError, match="weights are not finite after step 1"):
+        state.save(latest())
     assert {path: path.read_bytes() for path in files} == files
-    assert not list(Path("experiments/tiny").glob("*.part"))
+    assert not list(folder_of().glob("*/*.part"))
 
 
-def test_scenes_are_checked_before_the_first_step():
-    with pytest.raises(DataError, match="scene 'one' is too small for crops of 128 pixels; so are"):
-        run(options(datasets__train__gt_size=128))
-    with pytest.raises(DataError, match="no scene of 'scenes' has 5 frames"):
-        run(options(datasets__train__num_frame=5))
-    with pytest.raises(DataError, match="no scenes in 'elsewhere'"):
-        run(options(datasets__train__dataroot_gt="elsewhere"))
+# ---- data
 
 
-def test_short_scenes_serve_as_stills(folder: Path):
-    for i in range(1, 4):
-        (folder / "scenes" / "one" / f"{i}.png").unlink()
-    run(options(train__flow__total_iter=0, datasets__train__batch_size_per_gpu=4))
-    stills = options(
-        name="stills", datasets__train__num_frame=6, datasets__train__still_share=1.0,
-        train__flow__total_iter=0,
-    )  # fmt: skip
-    run(stills)
-
-
-# ---- kills
-
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-from iart.train.loop import train
-from iart.train.options import Options
-torch.set_num_threads(1)
-options = Options.model_validate_json(Path("options.json").read_text())
-train(options, torch.device("cpu"), lambda _: None)
-"""
-
-
-def kill_while_training(delay_seconds: float) -> None:
-    """Start the run of `options.json` and kill it once it has saved and some time has passed."""
-    state = Path("experiments/tiny/state.pt")
-    before = state.stat().st_mtime_ns if state.exists() else 0
-    child = subprocess.Popen([sys.executable, "-c", CHILD], stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 90
-        while not (state.exists() and state.stat().st_mtime_ns > before):
-            assert child.poll() is None, child.communicate()[1].decode()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(delay_seconds)
-    finally:
-        child.kill()
-        child.communicate()
-    assert child.returncode == -9
-
-
-def kills(delays_seconds: list[float]) -> None:
-    endless = options(train__total_iter=10**6, logger__save_checkpoint_minutes=0.0)
-    Path("options.json").write_text(endless.model_dump_json())
-    step = 0
-    for delay in delays_seconds:
-        kill_while_training(delay)
-        last, step = step, state_of()["step"]
-        assert step > last
-        weights = Path("experiments/tiny/tiny.safetensors")
-        if weights.exists():  # or it was killed between its first two files
-            assert read_model(weights).config == endless.network_g.config()
-    assert {"resumed at step": step} in run(endless, max_minutes=0.0)
-    assert state_of()["step"] == step + 1
-
-
-def test_a_kill_leaves_a_state_that_resumes():
-    kills([0.1])
-
-
-@pytest.mark.slow
-def test_five_kills_leave_states_that_resume():
-    kills([0.0, 0.03, 0.1, 0.31, 0.5])
+def test_scenes_are_checked_before_the_first_step(folder: Path):
+    make_scenes(folder / "scenes")
+    with pytest.raises(DataError, match="scene 'one' is too small for crops of 128 pixels"):
+        run(options(datasets__train={**SCENES, "gt_size": 128}))
+    assert not folder_of().exists()

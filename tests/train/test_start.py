@@ -5,9 +5,8 @@ from einops import rearrange
 from iart.model import IART, IARTConfig
 from iart.model.align import ImplicitAlign
 from iart.model.flow import warp
-from iart.train.flow import load_flow, motion_energy_filters
+from iart.train.flow import motion_energy_filters
 from iart.train.start import start, start_align
-from iart.weights import save_model
 
 CONFIG = IARTConfig(
     channels=16, mid_channels=8, head_channels=8, flow_channels=(8, 8), flow_levels=2,
@@ -76,12 +75,3 @@ def test_motion_energy_filters_tell_the_direction() -> None:
     vertical_axis_pairs = response[1][:4] - response[0][:4]
     assert vertical_axis_pairs.max() > 0.1
     assert vertical_axis_pairs.min() < -0.1
-
-
-def test_flow_is_taken_over(model: IART, tmp_path) -> None:
-    path = tmp_path / "a.safetensors"
-    save_model(model, path)
-    other = IART(CONFIG)
-    load_flow(other, path)
-    for name, value in model.flow.state_dict().items():
-        assert torch.equal(other.flow.state_dict()[name], value)

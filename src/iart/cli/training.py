@@ -13,28 +13,29 @@ def train(
     overrides: Annotated[
         list[str] | None, Argument(metavar="KEY=VALUE", help="Such as train.total_iter=1000.")
     ] = None,
+    device: Device = "auto",
+    devices: Annotated[
+        int | None, Option(min=1, help="Processes on this machine, one per device.")
+    ] = None,
     max_minutes: Annotated[
         float | None, Option(min=0, help="Save and stop after so long; the same command goes on.")
     ] = None,
-    device: Device = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a network; a run that stopped goes on where it was saved last."""
-    left = "the same command goes on from the last save"
+    left = "all is saved, the same command goes on"
     with reported(quiet=quiet, verbose=verbose, interrupted=left):
         from pathlib import Path
 
-        from iart.device import pick_device
         from iart.train.loop import train as run
         from iart.train.options import read_options
 
         options = read_options(Path(options_file), tuple(overrides or ()))
-
-        def report(entry: dict[str, object]) -> None:
-            if not quiet:
-                say("  ".join(f"{key} {value}" for key, value in entry.items()))
-
-        weights = run(options, pick_device(device), report, max_minutes=max_minutes)
-        if not quiet:
-            say(f"weights: {weights}")
+        run(
+            options,
+            device=device,
+            devices=devices,
+            max_minutes=max_minutes,
+            report=(lambda line: None) if quiet else say,
+        )

@@ -7,7 +7,7 @@ that (motion energy; Adelson & Bergen 1985).
 """
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,12 +19,9 @@ from torch import Tensor, nn
 from iart.data.clips import Scene, low_resolution, to_clip
 from iart.data.degrade import to_uint8
 from iart.data.motion import Speed, low_resolution_flow, moving_clip
-from iart.errors import WeightsError
-from iart.model import IART
 from iart.model.flow import SpyNet
 from iart.resize import imresize
-from iart.train.options import FlowOptions
-from iart.weights import read_model
+from iart.train.recipe_options import FlowOptions
 
 # Response of the first filters, for pictures of unit variance; their random part, as a share.
 GAIN, NOISE = 3.0, 0.1
@@ -66,24 +63,7 @@ def motion_energy_filters(count: int, size: int) -> Float[Tensor, "{count} 6 {si
     return GAIN / 3 * torch.stack(filters)
 
 
-def load_flow(model: IART, path: Path) -> None:
-    """Take the flow network over from a file of weights of the whole network.
-
-    Raises:
-        WeightsError: the file cannot be read, or its flow network has other sizes.
-    """
-    other = read_model(path)
-    sizes = (other.config.flow_channels, other.config.flow_levels)
-    wanted = (model.config.flow_channels, model.config.flow_levels)
-    if sizes != wanted:
-        raise WeightsError(
-            f"the flow network in '{path}' has channels and levels {sizes}, expected {wanted}. "
-            "Pass another network_g.spynet_path, or null to teach it"
-        )
-    model.flow.load_state_dict(other.flow.state_dict())
-
-
-def quarter(scenes: list[Scene]) -> list[Scene]:
+def quarter(scenes: Sequence[Scene]) -> list[Scene]:
     """Every fourth frame at a quarter of the size: small sharp pictures to move."""
     return [
         Scene(s.name, to_uint8(imresize(to_clip(s.frames[::4]), 0.25)).permute(0, 2, 3, 1).numpy())
@@ -92,7 +72,10 @@ def quarter(scenes: list[Scene]) -> list[Scene]:
 
 
 def flow_batch(
-    scenes: list[Scene], small_scenes: list[Scene], options: FlowOptions, rng: np.random.Generator
+    scenes: Sequence[Scene],
+    small_scenes: Sequence[Scene],
+    options: FlowOptions,
+    rng: np.random.Generator,
 ) -> tuple[Float[Tensor, "b 2 3 s s"], Float[Tensor, "b 2 s s"]]:
     """Pairs of frames and the flow from the first to the second.
 

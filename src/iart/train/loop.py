@@ -1,215 +1,338 @@
-"""One training run, from an option file to weights, on one device.
+"""One training run, from an option file to weights. Read `train` first, then `_Run.learn`.
 
-First the flow network learns synthetic motion whose flow is known, then the whole network learns
-clips. The same command goes on where the last one stopped; `experiments/<name>` holds `state.pt`,
-`log.jsonl` and, at every save, the averaged weights as `<name>.safetensors`.
+The same command goes on where the last one stopped: the folder of the run holds its last states
+(`iart.train.folder`), and all random choices follow from the seed and the number of samples used.
 """
 
-import json
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from iart.data.clips import Scene, load_scenes, low_resolution, random_clip, to_clip
-from iart.data.motion import Speed, moving_clip
-from iart.errors import DataError, TrainingError
-from iart.evaluate.metrics import psnr
-from iart.model import IART
-from iart.resize import imresize
-from iart.train.flow import endpoint_error, flow_batch, load_flow, quarter
-from iart.train.loss import charbonnier
-from iart.train.options import Options, SceneOptions
-from iart.train.start import start
+from iart.data.loader import Batch, Loader
+from iart.data.samples import TrainingSet
+from iart.data.scene_set import SceneSet
+from iart.data.sets import open_training_set
+from iart.device import autocast, pick_device
+from iart.errors import OptionsError, TrainingError
+from iart.train.begin import new_network
+from iart.train.draws import depth_draws
+from iart.train.folder import RunFolder
+from iart.train.log import Log
+from iart.train.loss import Objective
+from iart.train.nonfinite import places, record
+from iart.train.options import Options, batch_warning, require_files
+from iart.train.processes import Processes, choose_precision
+from iart.train.schedule import learning_rate
 from iart.train.state import TrainState, averaged
-from iart.weights import save_model
+from iart.train.stop import StopSignals
+from iart.train.teach import teach_flow
+from iart.train.validate import Watched, main_score, open_watched, validate
 
-Report = Callable[[dict[str, Any]], None]
-# Frames of each watched scene that are scored, and the sides of the crop (pixels).
-WATCHED_FRAMES, WATCHED_HEIGHT, WATCHED_WIDTH = 7, 224, 384
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule
 
-
-def learning_rate(step: int, steps: int, warmup: int, top: float, bottom: float) -> float:
-    """Rate before `step`: linear warm-up, then half a cosine from `top` to `bottom`."""
-    if step < warmup:
-        return top * (step + 1) / warmup
-    done = (step - warmup) / max(steps - warmup, 1)
-    return bottom + (top - bottom) * (1 + math.cos(math.pi * min(done, 1))) / 2
+_log = logging.getLogger(__name__)
 
 
 def train(
-    options: Options, device: torch.device, report: Report, *, max_minutes: float | None = None
+    options: Options,
+    *,
+    device: str = "auto",
+    devices: int | None = None,
+    max_minutes: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Train until `total_iter` or `max_minutes`; returns the file of averaged weights.
+    """Train until `total_iter`, a signal or `max_minutes`; returns the folder of the run.
+
+    With several devices this runs in as many processes, of which the first reports and saves.
+
+    Args:
+        options: see `iart.train.options.read_options`.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        devices: processes on this machine, see `iart.train.processes`.
+        max_minutes: save and return after so long.
+        report: takes lines for the user.
 
     Raises:
-        DataError: no scenes, or scenes too small, or none long enough.
-        TrainingError: the loss or a weight is not finite; `state.pt` stays as it was saved last.
-        WeightsError: there is a `state.pt` that is damaged or of another network.
+        OptionsError: options that do not go together, or a file that they name is missing.
+        DataError: training data is missing or does not fit, or too many samples fail.
+        TrainingError: the loss or a weight is not finite.
+        WeightsError: a state or weights to start from cannot be used.
+        DeviceError: a device is missing or cannot compute in the precision.
+        MissingExtraError: a library for training is not installed.
+        KeyboardInterrupt: a signal asked to stop; all is saved.
     """
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
-    folder = Path("experiments") / options.name
-    folder.mkdir(parents=True, exist_ok=True)
-    scenes = _load(options.datasets.train)
-    _check(scenes, options.datasets.train)
-    watched = _load(options.datasets.val)
-    small_scenes = quarter(scenes)
+    ends = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    require_files(options)
+    place = pick_device(device)
+    precision = choose_precision(options.train, place)
+    # What can be wrong with the data is said before other processes are started.
+    training_set, watched = open_training_set(options.datasets.train), open_watched(options)
+    with Processes(options, place, devices) as fabric, StopSignals() as stop:
+        run = _Run(options, fabric, precision, stop, ends)
+        with run.log_to(report) as log:
+            if run.teach(training_set, log):
+                run.learn(training_set, watched, log)
+                log.note(f"weights: {run.folder.weights(run.state.step)}")
+        fabric.barrier()
+    if stop.received and run.main:
+        raise KeyboardInterrupt
+    return run.folder.path
 
-    torch.manual_seed(options.manual_seed)
-    model = IART(options.network_g.config()).to(device).train()
-    start(model)
-    if options.network_g.spynet_path is not None:
-        load_flow(model, options.network_g.spynet_path)
-    groups = [
-        {"params": list(model.flow.parameters()), "name": "flow"},
-        {"params": [p for n, p in model.named_parameters() if not n.startswith("flow.")]},
-    ]
-    optimizer = torch.optim.Adam(groups, betas=options.train.optim_g.betas)
-    rng = np.random.default_rng(options.manual_seed)
-    state = TrainState(0, model, averaged(model), optimizer, rng)
-    if (folder / "state.pt").exists():
-        state.load(folder / "state.pt")
-        report({"resumed at step": state.step})
 
-    def save() -> Path:
-        state.save(folder / "state.pt")
-        weights = folder / f"{options.name}.safetensors"
-        save_model(state.average, weights, metadata={"step": str(state.step)})
-        return weights
+class _Run:
+    """A run on this process: its network and state, and what connects it to the others."""
 
-    def log(entry: dict[str, Any]) -> None:
-        report(entry)
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def __init__(
+        self,
+        options: Options,
+        fabric: "Fabric",
+        precision: torch.dtype,
+        stop: StopSignals,
+        ends: float,
+    ) -> None:
+        """Begin, or go on.
 
-    flow_steps = options.train.flow.total_iter
-    total = flow_steps + options.train.total_iter
-    started = saved = time.monotonic()
-    losses: list[float] = []
-    while state.step < total:
-        teaching_flow = state.step < flow_steps
-        set_learning_rates(state, options)
+        Args:
+            options: of the run.
+            fabric: of its processes.
+            precision: that features are computed in.
+            stop: asks to stop.
+            ends: time (`time.monotonic`) at which the run stops.
+        """
+        self.options, self.fabric, self.precision = options, fabric, precision
+        self.stop, self.ends, self.main = stop, ends, fabric.is_global_zero
+        self.folder = RunFolder(
+            options.name, options.network_g.config(), keep=options.logger.keep_checkpoints
+        )
+        if self.main:
+            self.folder.prepare()
+        own = options.path.resume_state or self.folder.latest_state()
+        self.resumed: Path | None = fabric.broadcast(own)
+        self.state = self._new_state()
+        self.model = self.state.model
+        if self.resumed is not None:
+            self.state.load(self.resumed)
 
-        optimizer.zero_grad(set_to_none=True)
-        if teaching_flow:
-            pairs, flow = flow_batch(scenes, small_scenes, options.train.flow, rng)
-            loss, shown = endpoint_error(model.flow, pairs.to(device), flow.to(device))
-        else:
-            loss = shown = clip_loss(model, scenes, options.datasets.train, rng)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"loss is {loss.item()} at step {state.step}; '{folder}' is as it was saved last. "
-                "Go on from it with a lower learning rate"
+    def _new_state(self) -> TrainState:
+        """The state before the first step."""
+        options, recipe = self.options, self.options.train
+        model = new_network(options, resumed=self.resumed is not None).to(self.fabric.device)
+        rest = [p for name, p in model.named_parameters() if not name.startswith("flow.")]
+        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optim_g.type]
+        optimizer = kind(
+            [{"params": rest}, {"params": list(model.flow.parameters())}],
+            lr=recipe.optim_g.lr,
+            betas=recipe.optim_g.betas,
+            weight_decay=recipe.optim_g.weight_decay,
+        )
+        scaler = torch.amp.GradScaler(
+            model.flow.mean.device.type, enabled=self.precision == torch.float16
+        )
+        return TrainState(model, averaged(model), optimizer, scaler, options.manual_seed)
+
+    def log_to(self, report: Callable[[str], None]) -> Log:
+        """Open the log, and say what the run goes on from."""
+        log = Log(self.options, self.folder.path, self.state.step, report, main=self.main)
+        if self.resumed is not None:
+            log.note(f"goes on from '{self.resumed}'")
+        if (warning := batch_warning(self.options, self.fabric.world_size)) is not None:
+            log.note(warning)
+        return log
+
+    def shared(self, *values: Tensor) -> tuple[list[float], bool]:
+        """Means of numbers over all processes, and whether one of these is to stop."""
+        ends = self.stop.received or (self.main and time.monotonic() >= self.ends)
+        row = torch.stack([*values, torch.tensor(float(ends), device=self.fabric.device)])
+        *means, ended = self.fabric.all_reduce(row, reduce_op="mean").tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        return means, ended > 0
+
+    # ---- flow
+
+    def teach(self, training_set: TrainingSet, log: Log) -> bool:
+        """Teach a new flow network first, if that is asked for; returns whether it is ready."""
+        lessons = self.options.train.flow
+        given = self.options.network_g.spynet_path or self.options.path.pretrain_network_g
+        if lessons is None or given is not None or self.resumed is not None:
+            return True
+        if not isinstance(training_set, SceneSet):
+            raise OptionsError(
+                "train.flow teaches on scenes, which datasets.train.type=SceneDataset has. Set "
+                "train.flow=null, or network_g.spynet_path to a file"
             )
-        loss.backward()
-        optimizer.step()
-
-        state.step += 1
-        if state.step <= flow_steps:
-            state.reset_average()
-        else:
-            # Early on the average follows closely, so that it forgets the start.
-            age = state.step - flow_steps
-            state.update_average(min(options.train.ema_decay, (1 + age) / (10 + age)))
-
-        losses.append(shown.item())
-        minutes = (time.monotonic() - started) / 60
-        if state.step % options.logger.print_freq == 0:
-            stage = "flow" if teaching_flow else "clips"
-            mean = sum(losses) / len(losses)
-            rate = optimizer.param_groups[1]["lr"] or optimizer.param_groups[0]["lr"]
-            log({"step": state.step, stage: round(mean, 5), "lr": rate, "min": round(minutes, 2)})
-            losses.clear()
-        if state.step % options.val.val_freq == 0 and not teaching_flow:
-            log({"step": state.step, **score(state.average, watched, options.datasets.val)})
-        if (time.monotonic() - saved) / 60 > options.logger.save_checkpoint_minutes:
-            save()
-            saved = time.monotonic()
-        if max_minutes is not None and minutes >= max_minutes:
-            break
-    return save()
-
-
-def set_learning_rates(state: TrainState, options: Options) -> None:
-    """Rates of this step, a pure function of it; while flow is taught the rest stands still."""
-    flow, train = options.train.flow, options.train
-    if state.step < flow.total_iter:
-        rate = learning_rate(state.step, flow.total_iter, 100, flow.lr, flow.lr / 100)
-        rates = (rate, 0.0)
-    else:
-        step = state.step - flow.total_iter
-        rate = learning_rate(
-            step, train.total_iter, train.warmup_iter, train.optim_g.lr, train.eta_min
+        ready = teach_flow(
+            self.model.flow,
+            training_set.scenes,
+            lessons,
+            self.state.seed,
+            self.folder.lessons,
+            log,
+            main=self.main,
+            stopped=lambda: self.shared()[1],
         )
-        rates = (rate * train.optim_g.flow_lr_mul, rate)
-    for group, value in zip(state.optimizer.param_groups, rates, strict=True):
-        group["lr"] = value
+        self.state.average.load_state_dict(self.model.state_dict())
+        return ready
 
+    # ---- the whole network
 
-def clip_loss(
-    model: IART, scenes: list[Scene], options: SceneOptions, rng: np.random.Generator
-) -> Float[Tensor, ""]:
-    """Charbonnier distance of a batch of enlarged clips to their ground truth."""
-    frames, size = options.num_frame, options.gt_size
-    long_enough = [scene for scene in scenes if len(scene.frames) >= frames]
-    clips = []
-    for _ in range(options.batch_size_per_gpu):
-        if rng.random() < options.still_share:
-            speed = Speed(8 * rng.random(), zoom=0.01, turn=0.01)
-            clip, _ = moving_clip(_pick(scenes, rng), _pick(scenes, rng), frames, size, speed, rng)
-        else:
-            clip = random_clip(_pick(long_enough, rng), frames, size, options.reduce, rng)
-        clips.append(clip)
-    truth = torch.stack(clips).to(model.flow.mean.device)
-    return charbonnier(model(low_resolution(truth)), truth).mean()
+    def learn(self, training_set: TrainingSet, watched: list[Watched], log: Log) -> None:
+        """The loop."""
+        options, recipe, state = self.options, self.options.train, self.state
+        if recipe.flow_lr_mul == 0:  # flow never moves: its gradient is not needed
+            self.model.flow.requires_grad_(False)
+        network = self.fabric.setup_module(self.model)
+        objective = Objective(recipe, self.fabric.device)
+        bases = (recipe.optim_g.lr, recipe.optim_g.lr * recipe.flow_lr_mul)
+        saved_step, saved_at, ended = state.step if self.resumed else -1, time.monotonic(), False
+        with self.loader(training_set) as loader:
+            batches = iter(loader)
+            while state.step < recipe.total_iter and not ended:
+                # Rates are functions of the step alone: there is no scheduler to resume.
+                rates = [learning_rate(state.step, base, recipe) for base in bases]
+                for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate
 
+                used, losses = self.add_gradients(network, objective, batches)
+                # The flow network is in the graph from the start, since processes agree on it
+                # once; before `fix_flow` its gradient is dropped, so that Adam passes it by.
+                if state.step < recipe.fix_flow:
+                    self.model.flow.zero_grad(set_to_none=True)
+                state.scaler.unscale_(state.optimizer)
+                parameters = [p for p in self.model.parameters() if p.grad is not None]
+                norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
 
-def score(model: IART, scenes: list[Scene], options: SceneOptions) -> dict[str, float]:
-    """PSNR on Y of the watched scenes: whole clips, frame by frame, and bicubic (dB)."""
-    device = model.flow.mean.device
-    results: dict[str, list[float]] = {"psnr": [], "frame_by_frame": [], "bicubic": []}
-    factor = sum(options.reduce) / 2
-    for scene in scenes:
-        clip = to_clip(scene.frames[:WATCHED_FRAMES])
-        h, w = (int(side / factor) // 8 * 8 for side in clip.shape[-2:])
-        clip = imresize(clip, 1 / factor)[..., :h, :w][..., :WATCHED_HEIGHT, :WATCHED_WIDTH]
-        clip = clip.clamp(0, 1)
-        low = low_resolution(clip)
-        with torch.inference_mode():
-            whole = model(low[None].to(device))[0].cpu()
-            single = rearrange(model(low[:, None].to(device)), "t 1 c h w -> t c h w").cpu()
-        for key, result in zip(results, (whole, single, imresize(low, 4.0)), strict=True):
-            pairs = zip(result, clip, strict=True)
-            results[key].append(float(np.mean([psnr(a, b, luma=True) for a, b in pairs])))
-    return {key: round(float(np.mean(values)), 3) for key, values in results.items()}
+                # Here all processes learn of all losses, so that they decide alike what follows.
+                (loss, length), ended = self.shared(losses.mean(), norm)
+                # float16 has infinite gradients now and then: its scaler leaves those steps out.
+                scaled = state.scaler.is_enabled()
+                if math.isfinite(loss) and (scaled or math.isfinite(length)):
+                    if recipe.use_grad_clip:
+                        clip_grads_with_norm_(parameters, recipe.grad_clip_norm, norm)
+                    state.scaler.step(state.optimizer)
+                else:
+                    self.refuse(loss, losses, used)
+                state.scaler.update()
+                state.optimizer.zero_grad(set_to_none=True)
 
+                samples = sum(len(batch.origins) for batch in used) * self.fabric.world_size
+                state.step += 1
+                state.samples += samples
+                state.update_average(recipe.ema_decay)
+                waited = sum(batch.wait_seconds for batch in used)
+                log.step(state.step, loss, rates[0], length, samples=samples, waited=waited)
 
-def _load(options: SceneOptions) -> list[Scene]:
-    return load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
+                every, last = options.val.val_freq, state.step == recipe.total_iter
+                if watched and (last or state.step % every == 0):
+                    self.validate(watched, log)
+                minutes = (time.monotonic() - saved_at) / 60
+                freq = options.logger.save_checkpoint_freq
+                if (freq and state.step % freq == 0) or (
+                    minutes > options.logger.save_checkpoint_minutes
+                ):
+                    self.save()
+                    saved_step, saved_at = state.step, time.monotonic()
+        if saved_step != state.step:
+            self.save()
 
-
-def _check(scenes: list[Scene], options: SceneOptions) -> None:
-    """Say before the first step what would fail at some later one."""
-    frames, size = options.num_frame, options.gt_size
-    if small := [scene.name for scene in scenes if min(scene.frames.shape[1:3]) < size]:
-        raise DataError(
-            f"scene '{small[0]}' is too small for crops of {size} pixels; so are "
-            f"{len(small) - 1} others. Exclude them or lower gt_size"
-        )
-    if options.still_share < 1 and all(len(scene.frames) < frames for scene in scenes):
-        raise DataError(
-            f"no scene of '{options.dataroot_gt}' has {frames} frames. Lower num_frame, or learn "
-            "from stills alone with still_share: 1"
+    def loader(self, training_set: TrainingSet) -> Loader:
+        """The samples of this process, from where the run goes on."""
+        section = self.options.datasets.train
+        return Loader(
+            training_set,
+            batch_size=section.batch_size_per_gpu,
+            seed=self.state.seed,
+            start=self.state.samples,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            accumulation=self.options.train.gradient_accumulation_steps,
+            shuffle=section.use_shuffle,
+            workers=section.num_worker_per_gpu,
         )
 
+    def add_gradients(
+        self, network: "_FabricModule", objective: Objective, batches: Iterator[Batch]
+    ) -> tuple[list[Batch], Float[Tensor, " micro"]]:
+        """Gradients of a step's micro-batches; returns these and their losses on this process."""
+        count, device = self.options.train.gradient_accumulation_steps, self.fabric.device
+        used: list[Batch] = []
+        losses: list[Tensor] = []
+        for batch in islice(batches, count):
+            used.append(batch)
+            draws = depth_draws(
+                self.model.config,
+                self.state.seed,
+                [origin.index for origin in batch.origins],
+                frames=batch.lq.shape[1],
+            )
+            # Gradients are exchanged once a step, with the last micro-batch.
+            with self.fabric.no_backward_sync(network, enabled=len(used) < count):
+                with autocast(device, self.precision):
+                    output = network(
+                        batch.lq.to(device),
+                        None if draws is None else draws.to(device),
+                        recompute=self.options.network_g.use_checkpoint,
+                    )
+                # Loss and backward are outside autocast, and float32.
+                loss = objective(output, batch.gt.to(device))
+                self.fabric.backward(self.state.scaler.scale(loss / count))
+            losses.append(loss.detach())
+        return used, torch.stack(losses)
 
-def _pick(scenes: list[Scene], rng: np.random.Generator) -> Scene:
-    return scenes[rng.integers(len(scenes))]
+    def refuse(self, loss: float, losses: Float[Tensor, " micro"], used: list[Batch]) -> None:
+        """Leave out a step that is not finite, or end the run; what caused it is kept in a file.
+
+        Raises:
+            TrainingError: `on_nonfinite` is to stop, or its limit is reached.
+        """
+        recipe, state = self.options.train, self.state
+        own = losses.tolist()
+        mine = math.isfinite(loss) or not all(map(math.isfinite, own))
+        rank = f"-process{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
+        path = self.folder.path / f"nonfinite-step{state.step}{rank}.pt"
+        if mine:  # of this process, or only the gradient: then of all
+            record(path, state.step, own, used)
+        state.nonfinite += 1
+        if recipe.on_nonfinite == "skip" and state.nonfinite <= recipe.nonfinite_limit:
+            if mine:
+                _log.warning(
+                    "step %d left out: loss %s; '%s' has its batch", state.step, loss, path
+                )
+            return
+        limit = "" if recipe.on_nonfinite == "stop" else f", {state.nonfinite} times so far"
+        raise TrainingError(
+            f"loss is {loss} at step {state.step}{limit}: {places(used)}; '{path}' has the batch. "
+            f"'{self.folder.path}' is as it was saved last: go on from it with a lower learning "
+            "rate, or leave such steps out with train.on_nonfinite=skip"
+        )
+
+    def validate(self, watched: list[Watched], log: Log) -> None:
+        """Score the averaged weights, and keep them if they are the best."""
+        state = self.state
+        scores = validate(
+            state.average,
+            watched,
+            self.options.val,
+            self.precision,
+            self.fabric,
+            self.folder.pictures,
+        )
+        log.scores(state.step, scores, self.folder.pictures)
+        if (best := main_score(scores)) > state.best:
+            state.best = best
+            if self.main:
+                self.folder.save_best(state)
+
+    def save(self) -> None:
+        """Save, on the first process."""
+        if self.main:
+            self.folder.save(self.state)

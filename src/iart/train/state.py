@@ -1,13 +1,12 @@
-"""Everything a run needs to go on as if it had not stopped, in one object, saved atomically."""
+"""Everything a run needs to go on as if it had not stopped, in one object, saved in one piece."""
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from iart.errors import TrainingError, WeightsError
 from iart.model import IART
@@ -16,25 +15,32 @@ from iart.weights.tensorfile import atomic_file
 
 @dataclass
 class TrainState:
-    """A training run between two steps."""
+    """A training run between two steps.
 
-    step: int
+    There is no generator of random numbers in it: every draw is made from (`seed`, index of the
+    sample), so that `seed` and `samples` say where all of them are, on any number of processes.
+    """
+
     model: IART
     average: IART
     """Exponential moving average of `model`; this one ships."""
     optimizer: torch.optim.Optimizer
-    rng: np.random.Generator
-    """Draws every clip; torch's own generator draws the masks of stochastic depth."""
+    scaler: torch.amp.GradScaler
+    """Keeps gradients of float16 in range; does nothing in other precisions."""
+    seed: int
+    step: int = 0
+    samples: int = 0
+    """Samples that all processes have used."""
+    nonfinite: int = 0
+    """Steps that were skipped for a loss that was not finite."""
+    best: float = -math.inf
+    """Highest score of a validation."""
 
     def update_average(self, decay: float) -> None:
         """Average ← decay · average + (1 − decay) · model."""
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
-
-    def reset_average(self) -> None:
-        """Average ← model."""
-        self.average.load_state_dict(self.model.state_dict())
 
     def save(self, path: Path) -> None:
         """Write beside, then rename: a kill at any moment leaves the old file or the new one.
@@ -45,17 +51,19 @@ class TrainState:
         """
         if not all(p.isfinite().all() for p in self.model.parameters()):
             raise TrainingError(
-                f"weights are not finite after step {self.step}; '{path}' is as it was saved last. "
-                "Go on from it with a lower learning rate"
+                f"weights are not finite after step {self.step}; '{path.parent}' is as it was saved"
+                " last. Go on from it with a lower learning rate"
             )
         tree = {
             "step": self.step,
+            "samples": self.samples,
+            "seed": self.seed,
+            "nonfinite": self.nonfinite,
+            "best": self.best,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": self.rng.bit_generator.state,
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "scaler": self.scaler.state_dict(),
         }
         with atomic_file(path) as file:
             torch.save(tree, file)
@@ -64,26 +72,23 @@ class TrainState:
         """Take over a saved state.
 
         Raises:
-            WeightsError: the file is damaged or belongs to another network.
+            WeightsError: the file is missing, damaged or belongs to another network.
         """
         try:
             tree: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(tree["model"])
             self.average.load_state_dict(tree["average"])
             self.optimizer.load_state_dict(tree["optimizer"])
-            self.rng.bit_generator.state = tree["rng"]
-            torch.set_rng_state(tree["torch_rng"])
-            step: int = tree["step"]
+            if tree["scaler"]:  # empty if the run was not in float16 so far
+                self.scaler.load_state_dict(tree["scaler"])
+            self.seed, self.step, self.samples = tree["seed"], tree["step"], tree["samples"]
+            self.nonfinite, self.best = tree["nonfinite"], tree["best"]
         except Exception as error:  # torch raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsError(
-                f"cannot resume from '{path}': {reason}; move the file away to start anew"
+                f"cannot resume from '{path}': {reason}. It must be a state saved by this run, with"
+                " the same network; move it away to start anew"
             ) from error
-        self.step = step
-        # As many generators as there are GPUs now: on another machine the masks differ.
-        cuda_rng: list[Tensor] = tree.get("cuda_rng", [])
-        if torch.cuda.is_initialized() and len(cuda_rng) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(cuda_rng)
 
 
 def averaged(model: IART) -> IART:

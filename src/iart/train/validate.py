@@ -1,0 +1,173 @@
+"""Validation: whole held-out clips enlarged and scored, spread over the processes of a run."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from iart.data.degrade import to_uint8
+from iart.data.validation import ValidationClip, ValidationSet, open_validation_set
+from iart.device import autocast
+from iart.errors import DeviceError, OutputError
+from iart.evaluate.metrics import psnr, ssim
+from iart.evaluate.pictures import write_picture
+from iart.inference.upscale import upscale
+from iart.inference.windows import OVERLAP
+from iart.model import IART
+from iart.model.upsample import SCALE
+from iart.resize import imresize
+from iart.train.data_options import SceneOptions
+from iart.train.options import MetricOptions, Options, ValOptions
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+# What scenes are scored by: PSNR of Y in dB of the clip, of its frames alone, and of bicubic.
+SCENE_SCORES = ("psnr", "psnr_frame_by_frame", "psnr_bicubic")
+LUMA = MetricOptions(type="calculate_psnr", test_y_channel=True)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A clip that is scored.
+
+    Attributes:
+        group: the set that it belongs to.
+        clips: that set.
+        number: of the clip in it.
+        scores: the names of its scores.
+    """
+
+    group: str
+    clips: ValidationSet
+    number: int
+    scores: tuple[str, ...]
+
+
+def open_watched(options: Options) -> list[Watched]:
+    """The clips of all sets to validate with.
+
+    Raises:
+        DataError: files are missing or do not match, as far as can be told soon.
+    """
+    watched: list[Watched] = []
+    if not options.val.val_freq:
+        return watched
+    for key, section in options.datasets.validation.items():
+        scenes = isinstance(section, SceneOptions)
+        if scores := SCENE_SCORES if scenes else tuple(options.val.metrics):
+            clips = open_validation_set(section)
+            group = (None if scenes else section.name) or key
+            watched += [Watched(group, clips, i, scores) for i in range(len(clips))]
+    return watched
+
+
+def validate(
+    model: IART,
+    watched: list[Watched],
+    options: ValOptions,
+    precision: torch.dtype,
+    fabric: "Fabric",
+    pictures: Path,
+) -> dict[str, float]:
+    """Mean over clips of every score, by `set/score`; the same on all processes.
+
+    Middle frames are saved as `pictures/<set>/<clip>.png`: bicubic, result, ground truth.
+
+    Args:
+        model: on the device of this process.
+        watched: all clips; this process takes its share.
+        options: section `val`.
+        precision: that features are computed in.
+        fabric: connects the processes.
+        pictures: a folder.
+
+    Raises:
+        DataError: a clip cannot be read.
+        DeviceError: the memory does not suffice.
+        OutputError: a picture cannot be written.
+    """
+    width = max(len(clip.scores) for clip in watched)
+    table = torch.zeros(len(watched), width, device=fabric.device)
+    for i in range(fabric.global_rank, len(watched), fabric.world_size):
+        group, scores = watched[i].group, watched[i].scores
+        clip = watched[i].clips[watched[i].number]
+        lq, scored = clip.lq.float() / 255, list(clip.scored)
+        large = _enlarge(model, lq, precision)[scored]
+        if scores == SCENE_SCORES:
+            single = torch.cat([_enlarge(model, frame[None], precision) for frame in lq])
+            results = (large, single[scored], imresize(lq, float(SCALE))[scored])
+            values = [_mean_score(result, clip.gt, LUMA, fabric.device) for result in results]
+        else:
+            metrics = (options.metrics[name] for name in scores)
+            values = [_mean_score(large, clip.gt, metric, fabric.device) for metric in metrics]
+        table[i, : len(values)] = torch.tensor(values)
+        _save_pictures(pictures / group, clip, to_uint8(large), every=options.save_img)
+    fabric.all_reduce(table, reduce_op="sum")
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for clip, row in zip(watched, table.tolist(), strict=True):
+        for name, value in zip(clip.scores, row, strict=False):
+            by_name[f"{clip.group}/{name}"].append(value)
+    return {name: float(np.mean(values)) for name, values in by_name.items()}
+
+
+def main_score(scores: dict[str, float]) -> float:
+    """What tells the best weights: the mean over sets of the first score, PSNR as a rule."""
+    first = next(iter(scores)).rpartition("/")[2]
+    return float(np.mean([s for name, s in scores.items() if name.rpartition("/")[2] == first]))
+
+
+def _enlarge(
+    model: IART, clip: Float[Tensor, "t 3 h w"], precision: torch.dtype
+) -> Float[Tensor, "t 3 4*h 4*w"]:
+    """The whole clip at once, or in windows that halve until they fit in memory."""
+    window, device = len(clip), model.flow.mean.device
+    while True:
+        overlap = 0 if window == len(clip) else min(OVERLAP, (window - 1) // 2)
+        try:
+            with autocast(device, precision):
+                return upscale(clip, model, window=window, overlap=overlap)
+        except DeviceError:
+            if window == 1:
+                raise
+            window = -(-window // 2)
+
+
+def _mean_score(
+    result: Float[Tensor, "t 3 h w"],
+    truth: UInt8[Tensor, "t 3 h w"],
+    metric: MetricOptions,
+    device: torch.device,
+) -> float:
+    measure = psnr if metric.type == "calculate_psnr" else ssim
+    place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+    values = [
+        measure(a.to(place), b.to(place), crop=metric.crop_border, luma=metric.test_y_channel)
+        for a, b in zip(to_uint8(result), truth, strict=True)
+    ]
+    return float(np.mean(values))
+
+
+def _save_pictures(
+    folder: Path, clip: ValidationClip, large: UInt8[Tensor, "n 3 h w"], *, every: bool
+) -> None:
+    """The scored frame in the middle as bicubic | result | ground truth; on request all results."""
+    name, middle = clip.name.replace("/", "_"), len(large) // 2
+    low = clip.lq[clip.scored[middle]].float() / 255
+    bicubic = to_uint8(imresize(low, float(SCALE)))
+    pictures = {f"{name}.png": torch.cat((bicubic, large[middle], clip.gt[middle]), dim=-1)}
+    if every:
+        frames = zip(clip.scored, large, strict=True)
+        pictures |= {f"{name}/{i:08d}.png": frame for i, frame in frames}
+    for part, picture in pictures.items():
+        target = folder / part
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+        write_picture(target, picture)
