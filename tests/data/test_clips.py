@@ -108,20 +108,20 @@ def test_video_without_pictures(tmp_path: Path):
         frame.sample_rate = 48000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(DataError, match=r"sound\.mp4': no video stream"):
+    with pytest.raises(DataError, match=r"sound\.mp4': .*no video stream"):
         load_scenes(tmp_path)
 
 
 def test_broken_image(tmp_path: Path):
     write_images(tmp_path / "s", pictures(2, 8, 8))
     (tmp_path / "s" / "2.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=re.escape(f"cannot read training scene '{tmp_path}/s'")):
+    with pytest.raises(DataError, match=re.escape(f"cannot read image '{tmp_path}/s/2.png'")):
         load_scenes(tmp_path)
 
 
 def test_images_of_different_sizes(tmp_path: Path):
     write_images(tmp_path / "s", [picture(0, 8, 8), picture(0, 8, 9)])
-    with pytest.raises(DataError, match="same shape"):
+    with pytest.raises(DataError, match="is 8×9, but its clip is 8×8"):
         load_scenes(tmp_path)
 
 

@@ -174,9 +174,12 @@ def make_videos(root: Path, clips: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["VideoRecurrentDataset", "VideoDataset"])
-def test_pairs_found_by_name(tmp_path: Path, kind: str):
+def test_pairs_found_by_name(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture):
     make_videos(tmp_path, {"a": 6, "b/c": 4})
     training_set = open_training_set(train_options(kind, tmp_path, gt_size=32))
+    (record,) = caplog.records
+    assert "2 videos are decoded from their start" in record.message
+    assert "`ffmpeg -i a.avi -c copy a.mkv`" in record.message
     assert len(training_set) == 10
     for i in range(10):
         sample = training_set.sample(i, i, 0)

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from iart.data.degrade import to_uint8
-from iart.errors import DataError
+from iart.data.frames import FolderFrames
+from iart.data.images import clip_folders
+from iart.data.video_files import video_files
+from iart.errors import DataError, InputError
 from iart.resize import imresize
-from iart.video.images import natural_key
+from iart.video.reader import VideoReader
 
-IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
-VIDEOS = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
 # Crops before reduction have sides that are multiples of this, so that few resizing matrices serve.
 SIDE_STEP = 16
 
@@ -45,20 +44,13 @@ def load_scenes(
     Raises:
         DataError: nothing to read under `root`, or a file that cannot be read.
     """
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGES | VIDEOS)
-    images = sorted({p.parent for p in files if p.suffix.lower() in IMAGES})
-    videos = [p for p in files if p.suffix.lower() in VIDEOS]
+    videos = {p.relative_to(root).as_posix(): p for p in video_files(root)}
     scenes = []
-    for path in images + videos:
-        name = path.relative_to(root).as_posix()
+    for name, path in {**clip_folders(root), **videos}.items():
         wanted = any(fnmatch(name, pattern) for pattern in include)
         if not wanted or any(fnmatch(name, pattern) for pattern in exclude):
             continue
-        try:
-            frames = _read_images(path) if path.is_dir() else _read_video(path)
-            scenes.append(Scene(name, np.stack(frames)))
-        except (OSError, ValueError, av.error.FFmpegError) as error:
-            raise DataError(f"cannot read training scene '{path}': {error}") from error
+        scenes.append(Scene(name, _read_video(path) if name in videos else _read_images(path)))
     if not scenes:
         raise DataError(
             f"no scenes in '{root}' (include {list(include)}, exclude {list(exclude)}): "
@@ -67,20 +59,19 @@ def load_scenes(
     return scenes
 
 
-def _read_images(folder: Path) -> list[np.ndarray]:
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES]
-    frames = []
-    for path in sorted(paths, key=natural_key):
-        with Image.open(path) as image:
-            frames.append(np.asarray(image.convert("RGB")))
-    return frames
+def _read_images(folder: Path) -> UInt8[np.ndarray, "t h w 3"]:
+    frames = FolderFrames(folder, str(folder))
+    return frames.read(range(frames.count), 0, 0, *frames.size)
 
 
-def _read_video(path: Path) -> list[np.ndarray]:
-    with av.open(path) as container:
-        if not container.streams.video:
-            raise ValueError("no video stream")
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+def _read_video(path: Path) -> UInt8[np.ndarray, "t h w 3"]:
+    """In the colours in which it is enlarged; damage is left as it is."""
+    try:
+        with VideoReader(path, scenes=False) as reader:
+            frames = [rearrange(to_uint8(frame.data), "c h w -> h w c") for frame in reader]
+    except InputError as error:
+        raise DataError(f"cannot read training scene '{path}': {error}") from error
+    return torch.stack(frames).numpy()
 
 
 def to_clip(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "t 3 h w"]:

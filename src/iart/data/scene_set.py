@@ -28,7 +28,7 @@ class SceneSet:
         pairs: none.
     """
 
-    scenes: Sequence[Scene]
+    scenes: list[Scene]
     pairs: Sequence[Pair] = ()
 
     def __init__(
@@ -57,7 +57,7 @@ class SceneSet:
                 f"scene '{small[0]}' is too small for crops of {gt_size} pixels; so are "
                 f"{len(small) - 1} others. Exclude them or lower gt_size"
             )
-        self.scenes = scenes
+        self.scenes = list(scenes)
         long_enough = [scene for scene in scenes if len(scene.frames) >= num_frame]
         if still_share < 1 and not long_enough:
             raise DataError(

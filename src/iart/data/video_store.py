@@ -3,17 +3,21 @@
 A list is `[{"name": "a", "gt_video": "GT/a.mkv", "lq_video": "LQ/a.mkv", "frame_count": 500}]`.
 """
 
-import os
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
 from iart.data.pairs import Pair
+from iart.data.video_files import VIDEOS, video_files
 from iart.data.video_frames import VideoFrames
 from iart.errors import DataError
-from iart.video.images import natural_key
 
-VIDEOS = frozenset({".mkv", ".mp4", ".avi", ".mov", ".webm", ".m4v", ".ts", ".mpg", ".mpeg"})
+logger = logging.getLogger(__name__)
+
+# Files with an index of key frames; others are decoded from their start.
+_QUICK = frozenset({".mkv", ".webm", ".mp4", ".m4v", ".mov"})
 
 
 class VideoStore:
@@ -26,15 +30,14 @@ class VideoStore:
             DataError: there are none, or two of one name.
         """
         self._files: dict[str, Path] = {}
-        found = (Path(folder) / file for folder, _, files in os.walk(root) for file in files)
-        for path in sorted(found, key=natural_key):
-            if path.suffix.lower() in VIDEOS and not path.name.startswith("."):
-                name = path.relative_to(root).with_suffix("").as_posix()
-                if name in self._files:
-                    raise DataError(f"'{path}' and '{self._files[name]}' would be the same clip")
-                self._files[name] = path
+        for path in video_files(root):
+            name = path.relative_to(root).with_suffix("").as_posix()
+            if name in self._files:
+                raise DataError(f"'{path}' and '{self._files[name]}' would be the same clip")
+            self._files[name] = path
         if not self._files:
             raise DataError(f"no videos in '{root}': expected {', '.join(sorted(VIDEOS))}")
+        _note_slow(self._files.values())
 
     def names(self) -> list[str]:
         """See `Store`."""
@@ -82,14 +85,30 @@ def read_video_list(path: Path, gt_root: Path | None, lq_root: Path | None) -> l
     if not entries:
         raise DataError(f"the list of videos '{path}' is empty")
 
+    files: list[Path] = []
+
     def frames(entry: _Entry, file: Path, root: Path | None) -> VideoFrames:
         places = [folder / file for folder in (root, path.parent) if folder is not None]
         for place in places:
             if place.is_file():
+                files.append(place)
                 return VideoFrames(place, entry.name, entry.frame_count)
         raise DataError(f"'{path}' names '{places[0]}' for clip '{entry.name}', which is missing")
 
-    return [
+    pairs = [
         Pair(frames(entry, entry.lq_video, lq_root), frames(entry, entry.gt_video, gt_root))
         for entry in entries
     ]
+    _note_slow(files)
+    return pairs
+
+
+def _note_slow(files: Iterable[Path]) -> None:
+    if slow := [file for file in files if file.suffix.lower() not in _QUICK]:
+        logger.warning(
+            "%d videos are decoded from their start for every sample, for want of an index:"
+            " `ffmpeg -i %s -c copy %s` makes one that is quick",
+            len(slow),
+            slow[0].name,
+            slow[0].with_suffix(".mkv").name,
+        )
