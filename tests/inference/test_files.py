@@ -50,6 +50,12 @@ def test_videos_go_to_a_folder_each_under_its_name(here: Path):
     ]
 
 
+def test_one_video_goes_to_a_folder_on_request(here: Path):
+    assert pair_up(["a.mkv"], "out") == [("a.mkv", "out")]
+    assert pair_up(["a.mkv"], "out", container="mp4") == [(Path("a.mkv"), Path("out/a.mp4"))]
+    assert pair_up(["a.mkv"], "b.mkv", container="mp4") == [("a.mkv", "b.mkv")]
+
+
 def test_what_cannot_be_sorted_out_is_refused(here: Path):
     with pytest.raises(OutputError, match=r"cannot write 2 videos to 'out\.mkv': pass a folder"):
         pair_up(["season"], "out.mkv")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Exit, Option
@@ -58,7 +59,7 @@ def upscale(
         Option(help="Leave out audio, subtitle, attachment, data or a track's number. Repeatable."),
     ] = None,
     container: Annotated[
-        str | None, Option(help="Kind of the outputs of several videos: mkv, mp4, mov or webm.")
+        str | None, Option(help="Kind of the videos in an output folder: mkv, mp4, mov or webm.")
     ] = None,
     overwrite: Overwrite = False,
     preview: Annotated[
@@ -121,11 +122,11 @@ def upscale(
             if not quiet:
                 say(told)
 
+        if not dry_run and orders[0].output.parent == Path(output):
+            make_folder(output)
         if len(orders) == 1:
             enlarge(orders[0])
         else:
-            if not dry_run:
-                make_folder(output)
             _one_by_one(orders, enlarge, quiet=quiet)
 
 

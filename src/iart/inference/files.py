@@ -30,7 +30,8 @@ def pair_up(
 
     A file, a folder of images, or a pattern is one video; so are several images. A folder that
     holds more videos than images is each of its videos, in order of their names. Several videos go
-    to a folder, each under its own name.
+    to a folder, each under its own name; one video goes to a folder as pictures, unless `container`
+    asks for a video.
 
     Args:
         sources: files, folders or patterns.
@@ -48,9 +49,10 @@ def pair_up(
     if len(sources) > 1 and all(_is_image(source) for source in sources):
         return [(list(sources), output)]
     found = [_videos_of(Path(source)) for source in sources]
-    if len(sources) == 1 and found[0] is None:
+    as_videos = container is not None and is_folder(output)
+    if len(sources) == 1 and found[0] is None and not as_videos:
         return [(sources[0], output)]
-    if any(_is_image(source) for source in sources):
+    if len(sources) > 1 and any(_is_image(source) for source in sources):
         raise InputError(
             "images and videos together: pass images alone (they become one video), or a folder"
         )

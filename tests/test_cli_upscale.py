@@ -1,0 +1,101 @@
+"""`iart upscale`: many files, ranges, and looks at what will come."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from iart.cli.flags import split_devices
+from iart.video.images import open_video
+from tests.test_cli import assert_fails, iart, upscale
+from tests.video.clips import make_clip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two films, and one that is none."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.mkv", "b.mp4"):
+        make_clip(tmp_path / "in" / name, frames=30, audio=["eng"])
+    (tmp_path / "in" / "broken.avi").write_bytes(b"no film")
+    return tmp_path / "in"
+
+
+def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path):
+    result = upscale(folder, tmp_path / "out")
+    assert result.exit_code == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mp4"]
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"1 of 3: {folder / 'a.mkv'}"
+    assert [line for line in lines if line.startswith("error: ")] == [
+        line.replace(f"failed: {folder / 'broken.avi'}", "error")
+        for line in lines
+        if line.startswith("failed: ")
+    ]
+    assert "broken.avi" in lines[-1]
+
+    files = [folder / "a.mkv", folder / "b.mp4"]
+    again = iart(
+        "upscale", *files, "-o", tmp_path / "out", "--model", "bicubic", "--container", "mkv"
+    )
+    assert again.exit_code == 1
+    assert "a.mkv': it exists" in again.stderr
+    assert (tmp_path / "out" / "b.mkv").exists()
+
+
+def test_several_videos_need_a_folder(folder: Path, tmp_path: Path):
+    assert_fails(upscale(folder, tmp_path / "out.mkv"), "pass a folder, such as")
+    assert_fails(upscale(folder, tmp_path / "no" / "out"), "cannot make the folder")
+
+
+@pytest.mark.parametrize("start", ["0.4", "0:00.4", "00:00:00.400"])
+def test_a_range(folder: Path, tmp_path: Path, start: str):
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--start", start, "--end", "0.8")
+    assert result.exit_code == 0, result.output
+    with open_video(tmp_path / "out.mkv") as reader:
+        times = [frame.time for frame in reader]
+    assert times == [Fraction(i, 25) for i in range(10)]
+
+
+def test_a_crop(folder: Path, tmp_path: Path):
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--crop", "32:20:4:6")
+    assert result.exit_code == 0, result.output
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert (reader.info.width, reader.info.height) == (128, 80)
+    assert_fails(
+        upscale(folder / "a.mkv", tmp_path / "b.mkv", "--crop", "65:20:0:0"),
+        "65:20:0:0 does not lie inside",
+    )
+
+
+@pytest.mark.parametrize(
+    "flags", [["--start", "soon"], ["--end", "1:2:3:4"], ["--crop", "1:2"], ["--start", "-1"]]
+)
+def test_wrong_words(folder: Path, tmp_path: Path, flags: list[str]):
+    assert upscale(folder / "a.mkv", tmp_path / "out.mkv", *flags).exit_code == 2
+
+
+def test_a_preview(folder: Path, tmp_path: Path):
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--preview")
+    assert result.exit_code == 0, result.output
+    assert "out.preview.png" in result.stderr
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_dry_run(folder: Path, tmp_path: Path):
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "out.mkv, 256x192" in result.stdout
+    result = upscale(folder, tmp_path / "out", "--dry-run")
+    assert result.exit_code == 1
+    assert "broken.avi" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_devices_are_named_by_number_or_name():
+    assert split_devices("0, 1,cpu,cuda:3") == ["cuda:0", "cuda:1", "cpu", "cuda:3"]
+
+
+@pytest.mark.parametrize("name", [".mp4", ".mkv"])
+def test_an_ending_is_no_name(folder: Path, tmp_path: Path, name: str):
+    assert_fails(upscale(folder / "a.mkv", tmp_path / name), "it has no name before its ending")
