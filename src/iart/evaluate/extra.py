@@ -137,7 +137,9 @@ def extra_metrics(names: Sequence[str], device: torch.device) -> ExtraMetrics:
         try:
             if name == "vmaf":
                 program = find_vmaf()
-            elif name != "tof":
+            elif name == "tof":
+                TemporalFlow()
+            else:
                 frame[name] = load_perceptual(name, device)
             usable.append(name)
         except MissingExtraError as missing:
