@@ -170,8 +170,18 @@ class VideoOptions(PairedOptions):
 
     type: Literal["VideoRecurrentDataset", "VideoDataset"]
     """The set's kind; the two are the same here."""
+    dataroot_gt: FilePath | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Folder of videos of ground truth; null: of the list."""
+    dataroot_lq: FilePath | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Folder of the same videos at low resolution; null: of the list."""
     meta_info_file: FilePath | None = None
     """JSON list of {name, gt_video, lq_video, frame_count}; null: pairs are found by name."""
+
+    @model_validator(mode="after")
+    def _found_or_listed(self) -> "VideoOptions":
+        if self.meta_info_file is None and None in (self.dataroot_gt, self.dataroot_lq):
+            raise ValueError("give dataroot_gt and dataroot_lq, or meta_info_file")
+        return self
 
 
 class ValidationOptions(Section):

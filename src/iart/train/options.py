@@ -30,7 +30,6 @@ from iart.train.vocabulary import PATH, TOP, VAL
 
 __all__ = ["FlowOptions", "NetworkOptions", "Options", "SceneOptions", "read_options"]
 
-_FROM_NOTHING = "path.pretrain_network_g=null (train from nothing)"
 _log = logging.getLogger(__name__)
 
 
@@ -180,29 +179,44 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
     return options
 
 
+def missing_files(options: Options) -> list[str]:
+    """Files of weights and states that a new run starts from and that are not there.
+
+    Returns:
+        A line for each: its place, its name, and what can be done without it.
+    """
+    pretrained, flow = options.path.pretrain_network_g, options.network_g.spynet_path
+    wanted = [
+        ("path.pretrain_network_g", pretrained, "path.pretrain_network_g=null (from nothing)"),
+        ("path.resume_state", options.path.resume_state, "path.resume_state=null"),
+    ]
+    if pretrained is None:  # which has a flow network of its own
+        without = "network_g.spynet_path=null (our own flow weights)"
+        wanted.append(("network_g.spynet_path", flow, without))
+    lines = []
+    if (perceptual := options.train.perceptual_opt) is not None:
+        without = "train.perceptual_opt=null"
+        wanted.append(("train.perceptual_opt.weights", perceptual.weights, without))
+        if perceptual.weights is None:
+            lines.append(
+                "train.perceptual_opt.weights is missing: name a file of VGG-19's weights in "
+                f"torchvision's layout, or pass {without}"
+            )
+    return lines + [
+        f"{place}: there is no file '{path}'. Name it, or pass {without}"
+        for place, path, without in wanted
+        if path is not None and not path.is_file()
+    ]
+
+
 def require_files(options: Options) -> None:
-    """See that the files of weights and states are there that a run starts from.
+    """See that the files are there that a new run starts from; one that goes on needs none.
 
     Raises:
         OptionsError: one is missing; says what can be done without it.
     """
-    flow, perceptual = options.network_g.spynet_path, options.train.perceptual_opt
-    wanted = [
-        ("network_g.spynet_path", flow, "network_g.spynet_path=null (our own flow weights)"),
-        ("path.pretrain_network_g", options.path.pretrain_network_g, _FROM_NOTHING),
-        ("path.resume_state", options.path.resume_state, "path.resume_state=null"),
-    ]
-    if perceptual is not None:
-        without = "train.perceptual_opt=null"
-        if perceptual.weights is None:
-            raise OptionsError(
-                "train.perceptual_opt.weights is missing: name a file of VGG-19's weights in "
-                f"torchvision's layout, or pass {without}"
-            )
-        wanted.append(("train.perceptual_opt.weights", perceptual.weights, without))
-    for place, path, without in wanted:
-        if path is not None and not path.is_file():
-            raise OptionsError(f"{place}: there is no file '{path}'. Name it, or pass {without}")
+    for line in missing_files(options):
+        raise OptionsError(line)
 
 
 def batch_warning(options: Options, devices: int) -> str | None:

@@ -1,0 +1,183 @@
+"""Look at everything that a run needs, and say roughly what it takes, without training."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+
+from iart.data.pairs import SCALE
+from iart.data.samples import TrainingSet
+from iart.data.scene_set import SceneSet
+from iart.data.sets import inspect, open_training_set
+from iart.data.validation import ValidationSet, open_validation_set
+from iart.device import free_memory, pick_device
+from iart.errors import IARTError
+from iart.train.data_options import DVDOptions, SceneOptions
+from iart.train.estimate import step_cost
+from iart.train.options import Options, batch_warning, missing_files
+from iart.train.processes import choose_precision
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        lines: labels and what there is to say.
+        problems: a line for everything that would stop or spoil the run.
+    """
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Go on after a problem: the next may be one of another kind."""
+        try:
+            yield
+        except IARTError as error:
+            if str(error) not in self.problems:
+                self.problems.append(str(error))
+
+
+def check(
+    options: Options,
+    *,
+    device: str = "auto",
+    devices: int | None = None,
+    progress: Progress = lambda label, done, total: None,
+) -> Report:
+    """Open the data of a run, read the headers of all its files, and measure a step.
+
+    Args:
+        options: of the run.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        devices: processes that the run would have; None for one per GPU, at most `num_gpu`.
+        progress: called with a label, clips done and clips in all.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+    report = Report()
+    place = pick_device(device)
+    report.problems += missing_files(options)
+    training_set = None
+    with report.collecting():
+        training_set = open_training_set(options.datasets.train)
+        _add_set(report, "training set", training_set, progress)
+        _add_length(report, options, len(training_set), devices or _devices(options, place))
+    for key, section in options.datasets.validation.items():
+        with report.collecting():
+            _add_set(report, f"validation, {key}", open_validation_set(section), progress)
+    frames = _frames(options)
+    if training_set is not None:
+        with report.collecting():
+            frames = _add_sample(report, training_set, options.manual_seed)
+    if frames is not None:
+        with report.collecting():
+            _add_cost(report, options, place, frames)
+    return report
+
+
+def _devices(options: Options, device: torch.device) -> int:
+    """Processes of a run that nothing is said about."""
+    here = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    return here if options.num_gpu == "auto" else max(min(here, options.num_gpu), 1)
+
+
+def _add_set(
+    report: Report, label: str, opened: TrainingSet | ValidationSet, progress: Progress
+) -> None:
+    """Clips, frames and sizes; and all that is wrong with files."""
+    if isinstance(opened, SceneSet):
+        sizes = Counter(scene.frames.shape[1:3] for scene in opened.scenes)
+        frames = sum(len(scene.frames) for scene in opened.scenes)
+        report.lines.append((label, f"{_clips(sizes, 1)}, {frames} frames"))
+        return
+    problems = inspect(opened, progress=lambda done, total: progress(label, done, total))
+    report.problems += problems
+    pairs = opened.pairs
+    if not pairs:
+        report.lines.append((label, f"{len(opened)} scenes"))
+    elif not problems:
+        frames = sum(pair.count for pair in pairs)
+        sizes = Counter(pair.size for pair in pairs)
+        report.lines.append((label, f"{_clips(sizes, SCALE)}, {frames} frames of each"))
+
+
+def _clips(sizes: Counter[tuple[int, ...]], scale: int) -> str:
+    """Number and most frequent size of clips; `scale` is that of the ground truth."""
+    (height, width), _ = sizes.most_common(1)[0]
+    low = f" and {width}×{height}" if scale > 1 else ""
+    others = f" (and {len(sizes) - 1} other sizes)" if len(sizes) > 1 else ""
+    return f"{sizes.total()} clips of {scale * width}×{scale * height}{low}{others}"
+
+
+def _add_length(report: Report, options: Options, items: int, devices: int) -> None:
+    """What a step and an epoch are."""
+    section, recipe = options.datasets.train, options.train
+    batch = devices * section.batch_size_per_gpu * recipe.gradient_accumulation_steps
+    epoch = items * section.dataset_enlarge_ratio
+    epochs = recipe.total_iter * batch / epoch
+    report.lines.append(("batch", batch_warning(options, devices) or f"{batch} samples a step"))
+    report.lines.append(
+        ("epoch", f"{epoch} samples; {recipe.total_iter} steps are {epochs:.3g} epochs")
+    )
+
+
+def _frames(options: Options) -> int | None:
+    """Of a sample, as far as the options tell."""
+    section = options.datasets.train
+    if isinstance(section, SceneOptions) or section.num_frame < 0:
+        return section.num_frame if section.num_frame > 0 else None
+    return section.num_frame * (2 if section.flip_sequence else 1)
+
+
+def _side(options: Options) -> int:
+    """Of the largest crop, in pixels of low resolution."""
+    section = options.datasets.train
+    several = section.patch_sizes if isinstance(section, DVDOptions) else None
+    return max(several or (section.gt_size,)) // SCALE
+
+
+def _add_sample(report: Report, training_set: TrainingSet, seed: int) -> int:
+    """Make a sample, which also decodes some images; returns its number of frames."""
+    began = time.monotonic()
+    sample = training_set.sample(0, 0, seed)
+    seconds = time.monotonic() - began
+    frames, _, height, width = sample.gt.shape
+    size = f"{width}×{height} from {width // SCALE}×{height // SCALE}"
+    report.lines.append(("sample", f"{frames} frames, {size}, made in {seconds:.2g} s"))
+    return frames
+
+
+def _add_cost(report: Report, options: Options, device: torch.device, frames: int) -> None:
+    """Memory and time of a step, and of the run."""
+    recipe = options.train
+    perceptual = recipe.perceptual_opt
+    if perceptual and (perceptual.weights is None or not perceptual.weights.is_file()):
+        # That it is missing has been said; the rest can be measured.
+        recipe = recipe.model_copy(update={"perceptual_opt": None})
+        options = options.model_copy(update={"train": recipe})
+    precision = choose_precision(recipe, device)
+    cost = step_cost(options, device, precision, frames, _side(options))
+    how = "measured" if cost.measured else "estimated from smaller steps"
+    kind = f"{str(precision).removeprefix('torch.')}, {how}"
+    free = free_memory(device)
+    spare = "" if free is None else f" ({free / 1e9:.3g} GB are free)"
+    report.lines.append(("memory", f"about {cost.memory / 1e9:.2g} GB on {device}{spare}"))
+    whole = timedelta(seconds=round(cost.seconds * recipe.total_iter))
+    lessons = ", besides those of train.flow" if recipe.flow else ""
+    steps = f"{whole} for {recipe.total_iter} steps{lessons}"
+    report.lines.append(("time", f"about {cost.seconds:.2g} s a step, {steps} ({kind})"))
+    if free is not None and not cost.measured and cost.memory > free:
+        report.problems.append(
+            f"a step takes about {cost.memory / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free: "
+            "lower datasets.train.gt_size, num_frame or batch_size_per_gpu"
+        )

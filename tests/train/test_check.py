@@ -1,0 +1,225 @@
+"""`iart train --check`: made data, whole and damaged, and the cost of a step."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iart.model import IART
+from iart.train import estimate
+from iart.train.check import Report, check
+from iart.train.draws import depth_draws
+from iart.train.estimate import StepCost, step_cost
+from iart.train.loss import Objective
+from iart.train.options import Options
+
+CPU = torch.device("cpu")
+TINY = {
+    "embed_dim": 8, "mid_channels": 8, "head_channels": 4, "flow_channels": [8, 4],
+    "flow_levels": 2, "depths": [1], "num_heads": [2], "window_size": [3, 4, 4], "branches": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with two pairs of clips: 5 frames of 64×96 and 16×24."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for clip in ("one", "two"):
+        for root, height, width in (("gt", 64, 96), ("lq", 16, 24)):
+            (tmp_path / root / clip).mkdir(parents=True)
+            for i in range(5):
+                pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / root / clip / f"{i:08d}.png")
+    return tmp_path
+
+
+def options(**changes: Any) -> Options:
+    """A tiny run; keys of `changes` are places with `__` for a dot."""
+    roots = {"dataroot_gt": "gt", "dataroot_lq": "lq"}
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "network_g": dict(TINY),
+        "datasets": {
+            "train": {
+                "type": "DVDRecurrentDataset", **roots, "num_frame": 4, "gt_size": 64,
+                "batch_size_per_gpu": 2,
+            },
+            "val": {"type": "VideoRecurrentTestDataset", **roots},
+        },
+        "train": {
+            "total_iter": 100, "optim_g": {"lr": 1e-3}, "pixel_opt": {"type": "L1Loss"},
+            "scheduler": {"type": "MultiStepLR", "milestones": [50]},
+        },
+    }  # fmt: skip
+    for place, value in changes.items():
+        *parents, key = place.split("__")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[key] = value
+    return Options.model_validate(tree)
+
+
+@pytest.fixture
+def no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring a step has tests of its own."""
+    monkeypatch.setattr("iart.train.check.step_cost", lambda *_: StepCost(1.5, 10**6, False))
+
+
+def checked(**changes: Any) -> Report:
+    return check(options(**changes), device="cpu")
+
+
+def test_a_run_that_can_start():
+    seen: list[tuple[str, int, int]] = []
+    report = check(options(), device="cpu", progress=lambda *counted: seen.append(counted))
+    lines = dict(report.lines)
+    assert report.problems == []
+    assert lines["training set"] == "2 clips of 96×64 and 24×16, 10 frames of each"
+    assert lines["validation, val"] == lines["training set"]
+    assert lines["batch"] == "2 samples a step"
+    assert lines["epoch"] == "10 samples; 100 steps are 20 epochs"
+    assert re.fullmatch(r"4 frames, 64×64 from 16×16, made in [\d.e-]+ s", lines["sample"])
+    assert re.match(r"about 0\.\d+ GB on cpu \([\d.]+ GB are free\)", lines["memory"])
+    assert re.fullmatch(
+        r"about [\d.]+ s a step, 0:\d\d:\d\d for 100 steps \(float32, estimated from smaller steps"
+        r"\)", lines["time"],
+    )  # fmt: skip
+    assert seen[-1] == ("validation, val", 2, 2)
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_everything_wrong_is_found_in_one_go(folder: Path):
+    (folder / "lq/one/00000003.png").write_bytes(b"no image")
+    small = Image.new("RGB", (20, 16))
+    small.save(folder / "lq/two/00000002.png")
+    report = checked(network_g__spynet_path="spy.pth", datasets__val__dataroot_gt="elsewhere")
+    said = "\n".join(report.problems)
+    assert len(report.problems) == 4
+    assert "network_g.spynet_path: there is no file 'spy.pth'" in said
+    assert "lq/one/00000003.png" in said
+    assert "lq/two/00000002.png" in said
+    assert "elsewhere" in said
+    assert "time" in dict(report.lines)  # all the same
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda: Path("lq/one/00000004.png").unlink(), "clip 'one' has 5 frames of ground truth"),
+        (lambda: [p.unlink() for p in Path("lq/two").iterdir()], "clip 'two' has no low resol"),
+        (
+            lambda: [Image.new("RGB", (12, 8)).save(p) for p in Path("lq/two").iterdir()],
+            "clip 'two' is 96×64 in ground truth and 12×8 in low resolution: expected 4 to 1",
+        ),
+    ],
+    ids=["missing frame", "empty clip", "not 4 to 1"],
+)  # fmt: skip
+@pytest.mark.usefixtures("no_cost")
+def test_pairs_that_do_not_fit(damage: Any, said: str):
+    damage()
+    assert any(said in problem for problem in checked().problems)
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_data_that_is_not_there():
+    report = checked(datasets__train__dataroot_gt="nowhere", datasets__train__num_frame=9)
+    assert "nowhere" in report.problems[0]
+    assert "sample" not in dict(report.lines)
+    assert "time" in dict(report.lines)
+    unknown_length = checked(datasets__train__dataroot_gt="nowhere", datasets__train__num_frame=-1)
+    assert "time" not in dict(unknown_length.lines)
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_scenes_and_fewer_devices():
+    scenes = {"type": "SceneDataset", "dataroot_gt": "gt", "gt_size": 32, "num_frame": 3}
+    report = checked(datasets__train=scenes, datasets__val=scenes, num_gpu=8)
+    lines = dict(report.lines)
+    assert report.problems == []
+    assert lines["training set"] == "2 clips of 96×64, 10 frames"
+    assert lines["validation, val"] == "2 scenes"
+    assert "a step has 4 samples instead of 32" in lines["batch"]
+
+
+def test_a_step_that_does_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("iart.train.check.step_cost", lambda *_: StepCost(1.5, 10**15, False))
+    assert "lower datasets.train.gt_size, num_frame or batch" in checked().problems[0]
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_vgg_weights_that_are_missing_are_said_once():
+    report = checked(train__perceptual_opt={"layer_weights": {"conv5_4": 1}})
+    (problem,) = report.problems
+    assert "train.perceptual_opt.weights is missing" in problem
+    assert "time" in dict(report.lines)
+
+
+# ---- the cost of a step
+
+
+def real_memory(chosen: Options, frames: int, side: int) -> float:
+    """Peak of the tensors of a step of this very size, and of what an optimiser keeps."""
+    model, batch = IART(chosen.network_g.config()), chosen.datasets.train.batch_size_per_gpu
+
+    def learn() -> None:
+        low = torch.rand(batch, frames, 3, side, side)
+        draws = depth_draws(model.config, 0, range(batch), frames)
+        output = model(low, draws, recompute=chosen.network_g.use_checkpoint)
+        Objective(chosen.train, CPU)(output, torch.rand_like(output)).backward()
+
+    weights = sum(4 * parameter.numel() for parameter in model.parameters())
+    return estimate._peak(learn) + 4 * weights
+
+
+@pytest.mark.parametrize("recompute", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_memory_is_scaled_well(recompute: bool):
+    """From crops of 16×16 and clips of 4 frames to 32×32 and 6."""
+    chosen = options(network_g__use_checkpoint=recompute)
+    cost = step_cost(chosen, CPU, torch.float32, 6, 32)
+    assert cost.memory == pytest.approx(real_memory(chosen, 6, 32), rel=0.3)
+
+
+def test_times_are_extended_in_frames_and_pixels(monkeypatch: pytest.MonkeyPatch):
+    """A step that takes 1 + 2 T + 3 P + 4 T P thousandths; crops grow until it takes a while."""
+    sides: list[int] = []
+
+    def seconds(learn: Any, device: torch.device) -> float:
+        _, frames, side = learn.args
+        sides.append(side)
+        return (1 + 2 * frames + 3 * side**2 + 4 * frames * side**2) / 10_000
+
+    monkeypatch.setattr(estimate, "_seconds", seconds)
+    monkeypatch.setattr(estimate, "_peak", lambda learn: 1e6)
+    once = step_cost(options(), CPU, torch.float32, 7, 64)
+    pixels = 2 * 64**2
+    assert once.seconds == pytest.approx((1 + 14 + 3 * pixels + 28 * pixels) / 10_000)
+    assert max(sides) == 32
+    more = step_cost(options(train__gradient_accumulation_steps=3), CPU, torch.float32, 7, 64)
+    assert more.seconds == pytest.approx(3 * once.seconds)
+    assert more.memory == once.memory
+
+
+def test_memory_is_counted_from_birth_to_end():
+    with estimate._Memory() as memory:
+        a = torch.zeros(1000)
+        view = a.view(10, 100)[2:]
+        b = torch.zeros(500)
+        del a, b
+        c = torch.zeros(800)
+    assert memory.peak == 4 * (1000 + 800)
+    assert view.shape == (8, 100)
+    assert len(c) == 800
+
+
+@pytest.mark.cuda
+def test_a_step_is_measured_on_a_gpu():
+    cost = step_cost(options(), torch.device("cuda"), torch.bfloat16, 4, 16)
+    assert cost.measured
+    assert cost.seconds < 10
+    assert 10**6 < cost.memory < 10**9
