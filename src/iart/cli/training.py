@@ -26,11 +26,15 @@ def train(
     """Train a network; a run that stopped goes on where it was saved last."""
     left = "all is saved, the same command goes on"
     with reported(quiet=quiet, verbose=verbose, interrupted=left):
+        import logging
         from pathlib import Path
 
         from iart.train.loop import train as run
         from iart.train.options import read_options
+        from iart.train.processes import is_first_process
 
+        if not is_first_process():  # what all would say alike is said once
+            logging.getLogger("iart").setLevel(logging.WARNING)
         options = read_options(Path(options_file), tuple(overrides or ()))
         run(
             options,

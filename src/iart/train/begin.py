@@ -108,7 +108,7 @@ def _take_what_fits(model: IART, path: Path, key: str) -> None:
     }
     if any(left.values()):
         words = "; ".join(f"{what}: {some(names)}" for what, names in left.items() if names)
-        _log.warning("'%s' gave %d of %d tensors; %s", path, len(fitting), len(own), words)
+        _log.info("'%s' gave %d of %d tensors; %s", path, len(fitting), len(own), words)
 
 
 def _tensors(path: Path, key: str) -> tuple[dict[str, Tensor], bool]:
@@ -144,7 +144,7 @@ def load_flow(model: IART, path: Path) -> None:
         tensors, published = _tensors(path, "params")
         if published and any(name.startswith("basic_module.") for name in tensors):
             _fill(model.flow, tensors, path)
-            _log.warning("'%s': %s", path, LICENCE)
+            _log.info("'%s': %s", path, LICENCE)
             return
         other = read_model(path)
     except WeightsError as error:

@@ -30,7 +30,7 @@ from iart.train.log import Log
 from iart.train.loss import Objective
 from iart.train.nonfinite import places, record
 from iart.train.options import Options, batch_warning, require_files
-from iart.train.processes import Processes, choose_precision
+from iart.train.processes import Processes, choose_precision, gathered
 from iart.train.schedule import learning_rate
 from iart.train.state import TrainState, averaged
 from iart.train.stop import StopSignals
@@ -289,30 +289,33 @@ class _Run:
         return used, torch.stack(losses)
 
     def refuse(self, loss: float, losses: Float[Tensor, " micro"], used: list[Batch]) -> None:
-        """Leave out a step that is not finite, or end the run; what caused it is kept in a file.
+        """Leave out a step that is not finite, or end the run; what caused it is kept in files.
 
         Raises:
             TrainingError: `on_nonfinite` is to stop, or its limit is reached.
         """
-        recipe, state = self.options.train, self.state
-        own = losses.tolist()
-        mine = math.isfinite(loss) or not all(map(math.isfinite, own))
-        rank = f"-process{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
-        path = self.folder.path / f"nonfinite-step{state.step}{rank}.pt"
-        if mine:  # of this process, or only the gradient: then of all
+        recipe, state, own = self.options.train, self.state, losses.tolist()
+        cause = ""
+        # Of the process whose loss it is; if only the gradient is not finite, of all.
+        if math.isfinite(loss) or not all(map(math.isfinite, own)):
+            rank = f"-process{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
+            path = self.folder.path / f"nonfinite-step{state.step}{rank}.pt"
             record(path, state.step, own, used)
+            cause = f"'{path}' has the batch ({places(used)})"
+        causes = "; ".join(filter(None, gathered(cause)))
+        what = f"loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
         state.nonfinite += 1
         if recipe.on_nonfinite == "skip" and state.nonfinite <= recipe.nonfinite_limit:
-            if mine:
-                _log.warning(
-                    "step %d left out: loss %s; '%s' has its batch", state.step, loss, path
-                )
+            if self.main:
+                _log.warning("%s at step %d, left out: %s", what, state.step, causes)
             return
-        limit = "" if recipe.on_nonfinite == "stop" else f", {state.nonfinite} times so far"
+        if not self.main:  # the first process speaks for all
+            raise SystemExit(1)
+        count = "" if recipe.on_nonfinite == "stop" else f" ({state.nonfinite} such steps)"
         raise TrainingError(
-            f"loss is {loss} at step {state.step}{limit}: {places(used)}; '{path}' has the batch. "
-            f"'{self.folder.path}' is as it was saved last: go on from it with a lower learning "
-            "rate, or leave such steps out with train.on_nonfinite=skip"
+            f"{what} at step {state.step}{count}: {causes}. '{self.folder.path}' is as it was saved"
+            " last: go on from it with a lower learning rate, or leave such steps out with "
+            "train.on_nonfinite=skip"
         )
 
     def validate(self, watched: list[Watched], log: Log) -> None:

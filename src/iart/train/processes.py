@@ -80,6 +80,20 @@ class Processes:
             torch.distributed.destroy_process_group()
 
 
+def gathered(text: str) -> list[str]:
+    """A text of every process, in their order; each has to call this."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [text]
+    texts = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(texts, text)
+    return texts
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all; known before they are connected."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+
+
 def _buffers_keyword() -> str:
     """What torch calls sending buffers before every step; it renamed it."""
     new = "forward_sync_buffers"
