@@ -162,7 +162,11 @@ def _assemble(target: Target, job: Job, end: End) -> list[Loss]:
         return []
     assert isinstance(target.plan, FilmPlan)
     part = job.folder / f"output{target.plan.path.suffix}"
-    losses = assemble_film(target.plan, job.parts, end.segments, part)
+    try:
+        losses = assemble_film(target.plan, job.parts, end.segments, part)
+    except BaseException:
+        part.unlink(missing_ok=True)  # it may be what fills the disk
+        raise
     job.place(part)
     return losses
 
