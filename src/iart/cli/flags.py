@@ -73,10 +73,7 @@ Tile = Annotated[int | None, Option(help="Side in pixels of tiles, if memory is 
 Rate = Annotated[
     Fraction, Option(parser=_rate, metavar="RATE", help="Frames per second of images: 30000/1001.")
 ]
-Overwrite = Annotated[
-    bool,
-    Option("--overwrite", help="Replace an output that exists, or that another command began."),
-]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace an output that exists.")]
 Threads = Annotated[int | None, Option(min=1, max=1024, help="CPU threads of the network.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show errors only.")]
 Verbose = Annotated[bool, Option("--verbose", help="Show where an error comes from.")]

@@ -15,7 +15,6 @@ from iart.cli.flags import (
     End,
     Model,
     Overlap,
-    Overwrite,
     Precision,
     Quiet,
     Rate,
@@ -61,7 +60,10 @@ def upscale(
     container: Annotated[
         str | None, Option(help="Kind of the videos in an output folder: mkv, mp4, mov or webm.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        Option("--overwrite", help="Replace an output that exists, or that another command began."),
+    ] = False,
     preview: Annotated[
         bool, Option("--preview", help="Enlarge a few short pieces only, with a sheet to compare.")
     ] = False,
