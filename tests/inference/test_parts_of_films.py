@@ -74,8 +74,11 @@ def test_subtitles_of_a_range(film: Path, tmp_path: Path):
 
 
 def test_an_empty_range(film: Path, tmp_path: Path):
-    for start, end in ((Fraction(2), Fraction(1)), (Fraction(100), None)):
-        with pytest.raises(IARTError):
+    for start, end, told in (
+        (Fraction(2), Fraction(1), "the end"),
+        (Fraction(100), None, "no frame in the range"),
+    ):
+        with pytest.raises(IARTError, match=told):
             upscale_video(
                 film,
                 tmp_path / "out.mkv",

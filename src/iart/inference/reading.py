@@ -41,6 +41,11 @@ class Reading:
         return str(self.source) if isinstance(self.source, str | Path) else "the images"
 
     @property
+    def has_range(self) -> bool:
+        """Whether only a part of the film's time is wanted."""
+        return self.start_seconds is not None or self.end_seconds is not None
+
+    @property
     def absolute_name(self) -> str:
         """The same for the same files, wherever the command is run."""
         names = [self.source] if isinstance(self.source, str | Path) else self.source
@@ -68,7 +73,7 @@ class Reading:
         Raises:
             InputError: the source cannot be read.
         """
-        if self.start_seconds is None and self.end_seconds is None:
+        if not self.has_range:
             return self
         with open_video(self.source, rate=self.rate, deinterlace="off") as reader:
             info = reader.info
