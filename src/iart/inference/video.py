@@ -143,9 +143,9 @@ def fulfil(
                     found = work.run(reader, model, done)
                     others.join()
                 if not found.frames:
-                    where = " in the range" if reading.has_range else ""
+                    none = "no frame in the range" if reading.has_range else "no frame"
                     raise InputError(
-                        f"cannot read '{reading.name}': it holds no frame{where} that can be decoded"
+                        f"cannot read '{reading.name}': it holds {none} that can be decoded"
                     )
                 job.complete(found)
             end = job.end
