@@ -10,6 +10,7 @@
 The same command goes on where the last one stopped. Another command for the same output is refused.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,9 @@ from iart.errors import OutputError
 from iart.video.frame import Loss
 from iart.video.pending import Place, hidden_name
 from iart.video.segment import write_durably
+
+
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 @dataclass(frozen=True)
@@ -229,11 +233,13 @@ def _locked(folder: Path, place: Place) -> IO[str]:
         file = (folder / "lock").open("a")
         try:
             _lock(file)
-        except OSError:
-            file.close()
-            raise OutputError(
-                f"cannot write '{place.final}': another run is working on it"
-            ) from None
+        except OSError as error:
+            if error.errno in _HELD:
+                file.close()
+                raise OutputError(
+                    f"cannot write '{place.final}': another run is working on it"
+                ) from None
+            # else a file system without locks, as some network shares are
         try:
             if os.path.samestat(os.fstat(file.fileno()), (folder / "lock").stat()):
                 return file
