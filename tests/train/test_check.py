@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from iart.cli import app
 from iart.model import IART
 from iart.train import estimate
 from iart.train.check import Report, check
@@ -76,7 +78,7 @@ def checked(**changes: Any) -> Report:
 
 
 def test_a_run_that_can_start():
-    seen: list[tuple[str, int, int]] = []
+    seen: list[tuple[int, int]] = []
     report = check(options(), device="cpu", progress=lambda *counted: seen.append(counted))
     lines = dict(report.lines)
     assert report.problems == []
@@ -87,10 +89,10 @@ def test_a_run_that_can_start():
     assert re.fullmatch(r"4 frames, 64×64 from 16×16, made in [\d.e-]+ s", lines["sample"])
     assert re.match(r"about 0\.\d+ GB on cpu \([\d.]+ GB are free\)", lines["memory"])
     assert re.fullmatch(
-        r"about [\d.]+ s a step, 0:\d\d:\d\d for 100 steps \(float32, estimated from smaller steps"
-        r"\)", lines["time"],
-    )  # fmt: skip
-    assert seen[-1] == ("validation, val", 2, 2)
+        r"about \S+ s a step, \S+ \w+ for 100 steps \(float32, estimated from smaller steps\)",
+        lines["time"],
+    )
+    assert seen == 2 * [(1, 2), (2, 2)]
 
 
 @pytest.mark.usefixtures("no_cost")
@@ -158,6 +160,35 @@ def test_vgg_weights_that_are_missing_are_said_once():
     (problem,) = report.problems
     assert "train.perceptual_opt.weights is missing" in problem
     assert "time" in dict(report.lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.012, "0.012 s"), (9.0, "9 s"), (119.0, "119 s"), (4600.0, "77 min"), (1e5, "28 h"),
+     (1e7, "116 days")],
+)  # fmt: skip
+@pytest.mark.usefixtures("no_cost")
+def test_times_are_told_in_fitting_units(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, text: str
+):
+    monkeypatch.setattr("iart.train.check.step_cost", lambda *_: StepCost(seconds, 1, False))
+    assert f"about {text} a step" in dict(checked().lines)["time"]
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_the_command(folder: Path):
+    (folder / "run.yml").write_text(options().model_dump_json(exclude={"train": {"flow"}}))
+    command = ["train", "run.yml", "--check", "--device", "cpu"]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert "training set    2 clips of 96×64 and 24×16" in found.stdout
+    assert found.stderr == "nothing is in the way\n"
+    for image in (folder / "lq").rglob("*.png"):
+        image.write_bytes(b"")
+    found = CliRunner().invoke(app, [*command, "datasets.train.dataroot_gt=elsewhere"])
+    assert found.exit_code == 1
+    assert "problem: there is no folder 'elsewhere'" in found.stderr
+    assert not (folder / "experiments").exists()
 
 
 # ---- the cost of a step

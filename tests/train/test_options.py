@@ -27,7 +27,10 @@ MINIMAL: dict[str, Any] = {
         "flow": {"total_iter": 5, "lr": 1e-4, "size": 64},
     },
 }
-PAIRS = "datasets.train={type: DVDMultiScaleDataset, dataroot_gt: g, dataroot_lq: l}"
+PAIRS = (
+    "train.flow=null",
+    "datasets.train={type: DVDMultiScaleDataset, dataroot_gt: g, dataroot_lq: l}",
+)
 
 
 @pytest.fixture
@@ -217,7 +220,7 @@ def test_values_that_cannot_work(path: Path, override: str, message: str):
     ],
 )  # fmt: skip
 def test_values_of_pairs_that_cannot_work(path: Path, override: str, message: str):
-    assert message in refused(path, PAIRS, override)
+    assert message in refused(path, *PAIRS, override)
 
 
 def test_one_precision(path: Path):
@@ -226,6 +229,19 @@ def test_one_precision(path: Path):
     mixed = "model_type=RecurrentMixPrecisionRTModel"
     assert read_options(path, (mixed,)).train.half_precision
     assert not read_options(path, (mixed, "train.precision=float32")).train.half_precision
+
+
+def test_lessons_need_scenes(path: Path):
+    assert "options: train.flow teaches on scenes" in refused(path, PAIRS[1])
+    read_options(path, (PAIRS[1], "network_g.spynet_path=flow.pth"))
+
+
+def test_videos_are_found_or_listed(path: Path):
+    videos = ("train.flow=null", "datasets.train={type: VideoDataset, dataroot_gt: g}")
+    said = "datasets.train: give dataroot_gt and dataroot_lq, or meta_info_file"
+    assert said in refused(path, *videos)
+    listed = read_options(path, (*videos, "datasets.train.meta_info_file=pairs.json"))
+    assert listed.datasets.train.type == "VideoDataset"
 
 
 def test_missing_value(path: Path):

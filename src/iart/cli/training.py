@@ -1,11 +1,17 @@
 """The command that trains."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from iart.cli.flags import Device, Quiet, Verbose
-from iart.console import reported, say
+from iart.console import count_display, reported, say
+
+if TYPE_CHECKING:
+    from iart.train.options import Options
+
+# Of problems, so many are shown.
+_SHOWN = 20
 
 
 def train(
@@ -13,6 +19,9 @@ def train(
     overrides: Annotated[
         list[str] | None, Argument(metavar="KEY=VALUE", help="Such as train.total_iter=1000.")
     ] = None,
+    check: Annotated[
+        bool, Option("--check", help="Look at data and files and estimate a step; do not train.")
+    ] = False,
     device: Device = "auto",
     devices: Annotated[
         int | None, Option(min=1, help="Processes on this machine, one per device.")
@@ -29,13 +38,17 @@ def train(
         import logging
         from pathlib import Path
 
-        from iart.train.loop import train as run
         from iart.train.options import read_options
         from iart.train.processes import is_first_process
 
         if not is_first_process():  # what all would say alike is said once
             logging.getLogger("iart").setLevel(logging.WARNING)
         options = read_options(Path(options_file), tuple(overrides or ()))
+        if check:
+            _check(options, device, devices, quiet=quiet)
+            return
+        from iart.train.loop import train as run
+
         run(
             options,
             device=device,
@@ -43,3 +56,20 @@ def train(
             max_minutes=max_minutes,
             report=(lambda line: None) if quiet else say,
         )
+
+
+def _check(options: "Options", device: str, devices: int | None, *, quiet: bool) -> None:
+    """Print what `iart.train.check.check` finds; exit code 1 if anything is wrong."""
+    from iart.train.check import check
+
+    with count_display("clips", quiet=quiet) as progress:
+        report = check(options, device=device, devices=devices, progress=progress)
+    for label, text in report.lines:
+        print(f"{label:<15} {text}")
+    for problem in report.problems[:_SHOWN]:
+        say(f"problem: {problem}")
+    if more := len(report.problems[_SHOWN:]):
+        say(f"{more} more problems")
+    if report.problems:
+        raise Exit(1)
+    say("nothing is in the way")

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import torch
 
@@ -21,7 +20,7 @@ from iart.train.estimate import step_cost
 from iart.train.options import Options, batch_warning, missing_files
 from iart.train.processes import choose_precision
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -51,7 +50,7 @@ def check(
     *,
     device: str = "auto",
     devices: int | None = None,
-    progress: Progress = lambda label, done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
     """Open the data of a run, read the headers of all its files, and measure a step.
 
@@ -59,7 +58,7 @@ def check(
         options: of the run.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         devices: processes that the run would have; None for one per GPU, at most `num_gpu`.
-        progress: called with a label, clips done and clips in all.
+        progress: called with clips done and clips in all, for each set anew.
 
     Raises:
         DeviceError: there is no such device.
@@ -100,7 +99,7 @@ def _add_set(
         frames = sum(len(scene.frames) for scene in opened.scenes)
         report.lines.append((label, f"{_clips(sizes, 1)}, {frames} frames"))
         return
-    problems = inspect(opened, progress=lambda done, total: progress(label, done, total))
+    problems = inspect(opened, progress=progress)
     report.problems += problems
     pairs = opened.pairs
     if not pairs:
@@ -127,7 +126,7 @@ def _add_length(report: Report, options: Options, items: int, devices: int) -> N
     epochs = recipe.total_iter * batch / epoch
     report.lines.append(("batch", batch_warning(options, devices) or f"{batch} samples a step"))
     report.lines.append(
-        ("epoch", f"{epoch} samples; {recipe.total_iter} steps are {epochs:.3g} epochs")
+        ("epoch", f"{epoch} samples; {recipe.total_iter} steps are {_short(epochs)} epochs")
     )
 
 
@@ -153,7 +152,7 @@ def _add_sample(report: Report, training_set: TrainingSet, seed: int) -> int:
     seconds = time.monotonic() - began
     frames, _, height, width = sample.gt.shape
     size = f"{width}×{height} from {width // SCALE}×{height // SCALE}"
-    report.lines.append(("sample", f"{frames} frames, {size}, made in {seconds:.2g} s"))
+    report.lines.append(("sample", f"{frames} frames, {size}, made in {_duration(seconds)}"))
     return frames
 
 
@@ -172,12 +171,25 @@ def _add_cost(report: Report, options: Options, device: torch.device, frames: in
     free = free_memory(device)
     spare = "" if free is None else f" ({free / 1e9:.3g} GB are free)"
     report.lines.append(("memory", f"about {cost.memory / 1e9:.2g} GB on {device}{spare}"))
-    whole = timedelta(seconds=round(cost.seconds * recipe.total_iter))
+    whole = _duration(cost.seconds * recipe.total_iter)
     lessons = ", besides those of train.flow" if recipe.flow else ""
     steps = f"{whole} for {recipe.total_iter} steps{lessons}"
-    report.lines.append(("time", f"about {cost.seconds:.2g} s a step, {steps} ({kind})"))
+    report.lines.append(("time", f"about {_duration(cost.seconds)} a step, {steps} ({kind})"))
     if free is not None and not cost.measured and cost.memory > free:
         report.problems.append(
             f"a step takes about {cost.memory / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free: "
             "lower datasets.train.gt_size, num_frame or batch_size_per_gpu"
         )
+
+
+def _duration(seconds: float) -> str:
+    """E.g. "0.12 s", "77 min", "12 days"."""
+    for unit, length, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            return f"{_short(seconds / length)} {unit}"
+    return f"{_short(seconds / 86_400)} days"
+
+
+def _short(number: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"

@@ -152,6 +152,16 @@ class Options(Section):
         return tree
 
     @model_validator(mode="after")
+    def _lessons_have_scenes(self) -> "Options":
+        given = self.network_g.spynet_path or self.path.pretrain_network_g
+        if self.train.flow and not given and not isinstance(self.datasets.train, SceneOptions):
+            raise ValueError(
+                "train.flow teaches on scenes, which datasets.train.type=SceneDataset has; set "
+                "train.flow=null, or network_g.spynet_path to a file"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _flow_pyramid_fits(self) -> "Options":
         flow = self.train.flow
         multiple = 2 ** (self.network_g.flow_levels - 1)
