@@ -26,7 +26,6 @@ from iart.video.frame import Loss
 from iart.video.pending import Place, hidden_name
 from iart.video.segment import write_durably
 
-
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
