@@ -5,9 +5,9 @@
 
 Frames are the demo clip enlarged to 720p, so that PNG has real footage to work on.
 
-On 2 cores of an Intel Xeon: the sample ×1.02 of the decode. A step of the light model takes 0.95 s of
-one core, its 4 scenes 0.06 s (hidden by one worker), 4 samples of 5 + 5 PNG of 720p 0.45 s (which 2
-cores that compute cannot hide: PNG is for networks of the published size).
+On a busy machine with 2 cores of an AMD EPYC: the sample ×1.02 of the decode. A step of the light
+model takes 0.95 s of processor time, making its 4 scenes 0.06 s, and 4 samples of 5 + 5 PNG of 720p
+0.46 s, which two cores that compute cannot hide.
 """
 
 import argparse
