@@ -10,7 +10,7 @@ import yaml
 from iart.errors import OptionsError
 from iart.model import IARTConfig
 from iart.train.network_options import NetworkOptions
-from iart.train.options import Options, batch_warning, read_options, require_files
+from iart.train.options import Options, batch_warning, obstacles, read_options, require_files
 
 MINIMAL: dict[str, Any] = {
     "name": "run",
@@ -232,8 +232,9 @@ def test_one_precision(path: Path):
 
 
 def test_lessons_need_scenes(path: Path):
-    assert "options: train.flow teaches on scenes" in refused(path, PAIRS[1])
-    read_options(path, (PAIRS[1], "network_g.spynet_path=flow.pth"))
+    (said,) = obstacles(read_options(path, (PAIRS[1],)))
+    assert said.startswith("train.flow teaches on scenes")
+    assert obstacles(read_options(path, PAIRS)) == []
 
 
 def test_videos_are_found_or_listed(path: Path):

@@ -17,7 +17,7 @@ from iart.device import free_memory, pick_device
 from iart.errors import IARTError
 from iart.train.data_options import DVDOptions, SceneOptions
 from iart.train.estimate import step_cost
-from iart.train.options import Options, batch_warning, missing_files
+from iart.train.options import Options, batch_warning, obstacles
 from iart.train.processes import choose_precision
 
 Progress = Callable[[int, int], None]
@@ -65,7 +65,7 @@ def check(
     """
     report = Report()
     place = pick_device(device)
-    report.problems += missing_files(options)
+    report.problems += obstacles(options)
     training_set = None
     with report.collecting():
         training_set = open_training_set(options.datasets.train)

@@ -152,16 +152,6 @@ class Options(Section):
         return tree
 
     @model_validator(mode="after")
-    def _lessons_have_scenes(self) -> "Options":
-        given = self.network_g.spynet_path or self.path.pretrain_network_g
-        if self.train.flow and not given and not isinstance(self.datasets.train, SceneOptions):
-            raise ValueError(
-                "train.flow teaches on scenes, which datasets.train.type=SceneDataset has; set "
-                "train.flow=null, or network_g.spynet_path to a file"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _flow_pyramid_fits(self) -> "Options":
         flow = self.train.flow
         multiple = 2 ** (self.network_g.flow_levels - 1)
@@ -189,8 +179,8 @@ def read_options(path: Path, overrides: tuple[str, ...] = ()) -> Options:
     return options
 
 
-def missing_files(options: Options) -> list[str]:
-    """Files of weights and states that a new run starts from and that are not there.
+def obstacles(options: Options) -> list[str]:
+    """What a new run starts from and is not there: files of weights, scenes for lessons.
 
     Returns:
         A line for each: its place, its name, and what can be done without it.
@@ -212,6 +202,12 @@ def missing_files(options: Options) -> list[str]:
                 "train.perceptual_opt.weights is missing: name a file of VGG-19's weights in "
                 f"torchvision's layout, or pass {without}"
             )
+    own_flow = pretrained is None and flow is None
+    if options.train.flow and own_flow and not isinstance(options.datasets.train, SceneOptions):
+        lines.append(
+            "train.flow teaches on scenes, which datasets.train.type=SceneDataset has. Set "
+            "train.flow=null, or network_g.spynet_path to a file"
+        )
     return lines + [
         f"{place}: there is no file '{path}'. Name it, or pass {without}"
         for place, path, without in wanted
@@ -220,12 +216,12 @@ def missing_files(options: Options) -> list[str]:
 
 
 def require_files(options: Options) -> None:
-    """See that the files are there that a new run starts from; one that goes on needs none.
+    """See that all is there that a new run starts from; one that goes on needs nothing of it.
 
     Raises:
-        OptionsError: one is missing; says what can be done without it.
+        OptionsError: something is missing; says what can be done without it.
     """
-    for line in missing_files(options):
+    for line in obstacles(options):
         raise OptionsError(line)
 
 
