@@ -4,6 +4,7 @@ import pytest
 
 from iart.errors import InputError, OptionsError, OutputError
 from iart.inference.files import make_folder, pair_up
+from iart.inference.reading import Reading
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def touch(name: str) -> None:
-    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).parent.mkdir(exist_ok=True, parents=True)
     Path(name).touch()
 
 
@@ -66,6 +67,16 @@ def test_what_cannot_be_sorted_out_is_refused(here: Path):
         pair_up(["a.mkv", "1.png"], "out")
     with pytest.raises(OptionsError, match="unknown container 'avi'; known are mp4"):
         pair_up(["a.mkv"], "out", container="avi")
+
+
+def test_a_source_is_known_again_by_the_files_that_count(here: Path):
+    disc, film = Reading("disc"), Reading("a.mkv")
+    before = disc.fingerprint()
+    assert before != film.fingerprint()
+    touch("disc/.out.mkv.job/parts/000000.json")
+    assert disc.fingerprint() == before
+    Path("disc/VTS_01_1.VOB").write_text("more")
+    assert disc.fingerprint() != before
 
 
 def test_the_folder_is_made(here: Path):

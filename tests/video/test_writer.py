@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from iart.errors import OptionsError, OutputError
+from iart.video import assembly
 from iart.video.color import from_rgb
 from iart.video.frame import Color, Frame
 from iart.video.image_writer import ImageWriter
@@ -189,6 +191,27 @@ def test_shape_of_pixels_is_written(tmp_path, aspect, name, codec):
 )
 def test_display_sizes_are_exact_and_plausible(width, height, aspect, shown):
     assert display_size(width, height, aspect) == shown
+
+
+def test_a_header_without_room_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "amend", lambda *_, **__: False)
+    info = images(tmp_path, sample_aspect=Fraction(8, 9))
+    with pytest.raises(OutputError, match="its header has no room for the shape of pixels"):
+        VideoWriter(tmp_path / "out.mkv", like=info)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.webm"])
+def test_the_same_frames_give_the_same_bytes(tmp_path, name):
+    source = make_clip(tmp_path / "in.mkv", subtitles=("eng",))
+    written = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        with VideoWriter(tmp_path / folder / name, like=describe(source), scale=1) as writer:
+            write_all(writer, describe(source))
+        written.append((tmp_path / folder / name).read_bytes())
+        time.sleep(1.1)  # files of other makers carry the second of their making
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov"])

@@ -99,4 +99,7 @@ class Reading:
             return find_images(self.source)
         except InputError:  # a folder of something else
             assert isinstance(self.source, str | Path)
-            return sorted(path for path in Path(self.source).rglob("*") if path.is_file())
+            folder = Path(self.source)
+            # hidden ones may be ours
+            seen = (path for path in folder.rglob("*") if path.is_file())
+            return sorted(p for p in seen if "/." not in f"/{p.relative_to(folder).as_posix()}")
