@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,19 @@ def stop(source: Path, output: Path, segments: int, number: int) -> str:
 
 
 @needs_posix
-def test_killed_twice_and_gone_on_gives_the_same_bytes(film: Path, whole: Path, tmp_path: Path):
+def test_killed_twice_and_gone_on_gives_the_same_bytes(
+    film: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     output = tmp_path / "out.mkv"
     stop(film, output, 1, signal.SIGKILL)
     stop(film, output, 3, signal.SIGKILL)
     kept = [json.loads(path.read_text()) for path in finished(output)]
     assert tuple(record["first"] for record in kept) == FIRSTS[: len(kept)]
     assert not output.exists()
-    told = run(film, output)
-    assert f"going on at frame {sum(record['frames'] for record in kept)} of {FRAMES}" in told
+    with caplog.at_level("INFO", "iart"):
+        call(film, output, Bicubic())
+    done = sum(record["frames"] for record in kept)
+    assert f"going on at frame {done} of {FRAMES}" in caplog.text
     assert output.read_bytes() == whole.read_bytes()
     assert list(tmp_path.iterdir()) == [output]
 
@@ -309,6 +314,19 @@ def test_a_disk_that_is_full_at_the_end_costs_no_work(
     assert output.read_bytes() == whole.read_bytes()
 
 
+def test_a_segment_that_is_lost_after_all_were_done_is_made_anew(
+    film: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Place, "take", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+    output = tmp_path / "out.mkv"
+    with pytest.raises(OutputError):
+        call(film, output, Bicubic())
+    monkeypatch.undo()
+    finished(output)[1].with_suffix(".packets").unlink()
+    call(film, output, Bicubic())
+    assert output.read_bytes() == whole.read_bytes()
+
+
 def test_a_stop_between_the_name_and_the_end(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -352,17 +370,18 @@ def test_a_damaged_segment_is_made_anew(film: Path, begun: Path):
 
 def test_pictures_that_are_whole_are_kept(film: Path, tmp_path: Path):
     output = tmp_path / "frames"
+    part: dict[str, Any] = {"end_seconds": Fraction(6)}
     with pytest.raises(RuntimeError):
-        call(film, output, Stopping(9))
+        call(film, output, Stopping(9), **part)
     pictures = sorted(parts_of(output).glob("*/*.png"))
     before = {path.name: path.stat().st_mtime_ns for path in pictures}
     assert len(before) > 50
     pictures[-1].write_bytes(pictures[-1].read_bytes()[:-20])
-    call(film, output, Stopping())
-    names = [f"{index:08d}.png" for index in range(FRAMES)]
+    call(film, output, Stopping(), **part)
+    names = [f"{index:08d}.png" for index in range(150)]
     assert sorted(path.name for path in output.iterdir()) == names
     after = {name: (output / name).stat().st_mtime_ns for name in before}
     assert [name for name in before if before[name] != after[name]] == [pictures[-1].name]
-    expected = call(film, tmp_path / "whole", Stopping())
+    expected = call(film, tmp_path / "whole", Stopping(), **part)
     assert all((output / n).read_bytes() == (expected / n).read_bytes() for n in names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "whole"]

@@ -129,10 +129,9 @@ def fulfil(
         for note in target.plan.notes:
             _log.info("%s", note)
         with Job(place, order.identity(model), overwrite=overwrite) as job, _kept(job, target):
-            if job.end is None:
-                tally = _Tally(
-                    target.parts(job.parts).count(), reader.info.frame_count, began, progress
-                )
+            end, kept = job.end, target.parts(job.parts).count()
+            if end is None or end.frames != kept:
+                tally = _Tally(kept, reader.info.frame_count, began, progress)
                 work = Work.of(order, target, job)
                 with Crew(crew, reading, work, tally.count) as others:
 
@@ -140,16 +139,14 @@ def fulfil(
                         others.check()
                         tally.count()
 
-                    found = work.run(reader, model, done)
+                    end = work.run(reader, model, done)
                     others.join()
-                if not found.frames:
+                if not end.frames:
                     none = "no frame in the range" if reading.has_range else "no frame"
                     raise InputError(
                         f"cannot read '{reading.name}': it holds {none} that can be decoded"
                     )
-                job.complete(found)
-            end = job.end
-            assert end is not None
+                job.complete(end)
             with Writing(output):
                 losses = _assemble(target, job, end)
     return _result(order, target, end, losses, began)
