@@ -1,6 +1,7 @@
 """What must hold for any weights and any input, on a tiny network."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -283,6 +284,28 @@ def test_warp_by_whole_pixels_is_a_shift():
     flow[:, 1] = -1  # look one pixel up
     assert_close(warp(x, flow, "border")[..., 1:, :], x[..., :-1, :])
     assert_close(warp(x, flow, "border")[..., 0, :], x[..., 0, :])
+
+
+# ---- parts and frames of choice
+
+
+@torch.inference_mode()
+def test_frames_that_are_not_kept_are_context(model: IART):
+    clip = noise(1, 4, 3, 8, 12)
+    assert model(clip, kept=slice(1, 3)).equal(model(clip)[:, 1:3])
+
+
+@torch.inference_mode()
+def test_every_step_can_be_called_in_another_way(model: IART):
+    names: list[str] = []
+
+    def apply(part: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        names.append(getattr(part, "__name__", type(part).__name__))
+        return part(*inputs)
+
+    clip = noise(1, 3, 3, 8, 12)
+    assert model(clip, kept=slice(0, 2), apply=apply).equal(model(clip)[:, :2])
+    assert names == ["_extract"] * 3 + ["step"] * 3 * 4 + ["Head"] * 2
 
 
 # ---- implicit alignment

@@ -16,7 +16,7 @@ from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
 from iart.model.flow import Flows, SpyNet, neighbour_flows
 from iart.model.fuse import SwinIRFM
-from iart.model.propagate import BRANCHES, propagate, recomputed
+from iart.model.propagate import BRANCHES, Apply, directly, propagate, recomputed
 from iart.model.upsample import Head
 
 
@@ -94,34 +94,38 @@ class IART(nn.Module):
         draws: Float[Tensor, "b branches t blocks 2"] | None = None,
         *,
         flows: Flows | None = None,
+        kept: slice = slice(None),
+        apply: Apply = directly,
         recompute: bool = False,
-    ) -> Float[Tensor, "b t 3 4*h 4*w"]:
+    ) -> Float[Tensor, "b kept 3 4*h 4*w"]:
         """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped.
 
         Args:
             frames: the clip.
             draws: numbers in [0, 1) that decide what stochastic depth drops (training only): for
                 every sample, branch, frame, block and its two halves; None drops nothing.
-            flows: of the clip; None computes them. A part of a picture does better with its part
-                of the whole picture's flows.
-            recompute: save memory in training: what propagation steps and the head compute inside
-                is computed again for the gradient instead of kept.
+            flows: of the clip; None computes them.
+            kept: frames to give; the others are context.
+            apply: how the parts that see one step or one frame are called: in tiles, for instance.
+            recompute: save memory in training: what those parts compute inside is computed again
+                for the gradient instead of kept.
         """
+        apply = recomputed if recompute else apply
         backward_flows, forward_flows = flows or neighbour_flows(self.flow, frames)
-        features = [self.extract(rearrange(x, "b c h w -> b h w c")) for x in frames.unbind(1)]
+        features = [apply(self._extract, x) for x in frames.unbind(1)]
         for i, (name, fuse) in enumerate(self.branches.items()):
             backward = name.startswith("backward")
-            features = propagate(
+            propagate(
                 features,
                 backward_flows if backward else forward_flows,
                 cast("SwinIRFM", fuse),
                 self.align,
                 None if draws is None else draws[:, i],
                 backward=backward,
-                recompute=recompute,
+                apply=apply,
             )
-        enlarged = [
-            recomputed(self.head, x, frame) if recompute else self.head(x, frame)
-            for x, frame in zip(features, frames.unbind(1), strict=True)
-        ]
-        return torch.stack(enlarged, dim=1)
+        pairs = zip(features[kept], frames[:, kept].unbind(1), strict=True)
+        return torch.stack([apply(self.head, *pair) for pair in pairs], dim=1)
+
+    def _extract(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w c"]:
+        return self.extract(rearrange(frame, "b c h w -> b h w c"))

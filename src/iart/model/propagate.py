@@ -11,6 +11,11 @@ from iart.model.align import Align
 from iart.model.flow import warp
 from iart.model.fuse import SwinIRFM
 
+Apply = Callable[..., Tensor]
+"""Calls a part of the network: `apply(part, *inputs)` gives `part(*inputs)`, got in its own way.
+
+Inputs may be None, maps (b h w c), or what has 2 or 3 channels: flows and frames (b c h w)."""
+
 # The order of the branches; each is fed by the one before, the first by the features.
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
@@ -23,39 +28,33 @@ def propagate(
     draws: Float[Tensor, "b t blocks 2"] | None = None,
     *,
     backward: bool,
-    recompute: bool = False,
-) -> list[Float[Tensor, "b h w c"]]:
+    apply: Apply,
+) -> None:
     """One direction: every frame is fused with its last two outputs, aligned to it.
 
     Args:
-        features: a map per frame, in time order.
+        features: a map per frame, in time order; each is replaced by what becomes of it.
         flows: s = t − 1 flows between neighbours, in the direction of travel: `flows[:, i]` from
             frame i to i + 1 if `backward`, from frame i + 1 to i otherwise.
         fuse: SwinIRFM of this branch.
         align: shared by all branches and both orders.
         draws: for stochastic depth, see `IART.forward`.
         backward: visit the frames last to first.
-        recompute: keep only what enters each step for the gradient, not what it computes inside.
-
-    Returns:
-        A map per frame, in time order.
+        apply: how each step is called.
     """
-    t = len(features)
-    outputs: list[Tensor] = [features[0]] * t
     biases = fuse.biases()
 
     def step(current: Tensor, draws: Tensor | None, *past: Tensor | None) -> Tensor:
         return fuse(_maps(align, current, *past), biases, draws)
 
+    t = len(features)
     one_back = two_back = flow = last_flow = None
     for i in reversed(range(t)) if backward else range(t):
         if one_back is not None:
             last_flow, flow = flow, flows[:, i if backward else i - 1]
         step_draws = None if draws is None else draws[:, i]
-        inputs = (features[i], step_draws, one_back, two_back, flow, last_flow)
-        outputs[i] = recomputed(step, *inputs) if recompute else step(*inputs)
-        two_back, one_back = one_back, outputs[i]
-    return outputs
+        features[i] = apply(step, features[i], step_draws, one_back, two_back, flow, last_flow)
+        two_back, one_back = one_back, features[i]
 
 
 def _maps(
@@ -84,7 +83,12 @@ def _maps(
     return torch.stack(maps, dim=1)
 
 
-def recomputed(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-    """Call a function that, for the gradient, is computed again instead of kept in memory."""
+def directly(part: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """Call a part, no more."""
+    return part(*inputs)
+
+
+def recomputed(part: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    """Call a part that, for the gradient, is computed again instead of kept in memory."""
     # Nothing inside draws random numbers: draws are inputs.
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
