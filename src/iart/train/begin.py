@@ -1,15 +1,15 @@
 """The network that a run begins with: new, or with weights of others taken over."""
 
 import logging
-import re
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iart.errors import WeightsError
 from iart.model import IART
+from iart.model.flow import SpyNet
 from iart.train.options import Options
 from iart.train.start import start
 from iart.weights import published_name, read_model
@@ -25,8 +25,6 @@ from iart.weights.tensorfile import (
 
 _log = logging.getLogger(__name__)
 
-# SpyNet on its own, as published: basic_module.<level>.basic_module.<layer>.weight.
-SPYNET_NAME = r"basic_module\.(\d+)\.basic_module\.(\d+)\.(weight|bias)"
 LICENCE = (
     "SpyNet's published weights allow non-commercial research only, and so does what is trained"
     " from them"
@@ -159,24 +157,24 @@ def load_flow(model: IART, path: Path) -> None:
     model.flow.load_state_dict(other.flow.state_dict())
 
 
-def _fill(flow: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Fill a flow network from SpyNet's published tensors; `mean` and `std` are constants."""
-    own = dict(flow.named_parameters())
-    theirs = {
-        f"levels.{m[1]}.{m[2]}.{m[3]}": tensor
-        for name, tensor in tensors.items()
-        if (m := re.fullmatch(SPYNET_NAME, name))
-    }
+def _fill(flow: SpyNet, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fill a flow network from SpyNet's published tensors; its constants may be among them."""
+    own = {_spynet_name(name): parameter for name, parameter in flow.named_parameters()}
     wrong = [
-        f"{name} is {list(theirs[name].shape) if name in theirs else 'missing'}"
+        f"{name} is {list(tensors[name].shape) if name in tensors else 'missing'}"
         f", expected {list(parameter.shape)}"
         for name, parameter in own.items()
-        if name not in theirs or theirs[name].shape != parameter.shape
+        if name not in tensors or tensors[name].shape != parameter.shape
     ]
-    wrong += [f"{name} is unknown" for name in theirs if name not in own]
-    wrong += [f"{name} is not finite" for name in theirs if not theirs[name].isfinite().all()]
+    wrong += [f"{name} is unknown" for name in tensors if name not in (*own, "mean", "std")]
+    wrong += [f"{name} is not finite" for name, t in tensors.items() if not t.isfinite().all()]
     if wrong:
         raise WeightsError(f"cannot use '{path}': it is of another flow network: {some(wrong)}")
     with torch.no_grad():
         for name, parameter in own.items():
-            parameter.copy_(theirs[name])
+            parameter.copy_(tensors[name])
+
+
+def _spynet_name(name: str) -> str:
+    """The name of a parameter of the flow network in SpyNet's published file."""
+    return published_name(f"flow.{name}").removeprefix("spynet.")
