@@ -3,12 +3,14 @@
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from iart.cli.flags import split_devices
 from iart.video.images import open_video
+from iart.video.tags import color_name
 from tests.test_cli import assert_fails, iart, upscale
-from tests.video.clips import make_clip
+from tests.video.clips import make_clip, pictures
 
 
 @pytest.fixture
@@ -66,6 +68,39 @@ def test_a_crop(folder: Path, tmp_path: Path):
         upscale(folder / "a.mkv", tmp_path / "b.mkv", "--crop", "65:20:0:0"),
         "65:20:0:0 does not lie inside",
     )
+
+
+def test_borders_are_left_out(tmp_path: Path):
+    images = [np.pad(image, ((6, 8), (0, 0), (0, 0))) for image in pictures(5)]
+    source = make_clip(tmp_path / "in.mkv", images)
+    assert "64:48:0:6; --crop auto" in iart("info", source, "--model", "bicubic").stdout
+    result = upscale(source, tmp_path / "out.mkv", "--crop", "auto")
+    assert result.exit_code == 0, result.output
+    assert "crop: 64:48:0:6" in result.stderr
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert (reader.info.width, reader.info.height) == (256, 192)
+    upscale(source, tmp_path / "whole.mkv", "--crop", "none")
+    with open_video(tmp_path / "whole.mkv") as reader:
+        assert reader.info.height == 4 * 62
+
+
+def test_size_and_colours(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=3, sample_aspect=Fraction(32, 27))
+    flags = ["--size", "720p", "--preset", "ultrafast"]
+    result = upscale(source, tmp_path / "out.mkv", *flags)
+    assert result.exit_code == 0, result.output
+    assert "bt709, limited range (--color keep leaves it)" in result.stderr
+    assert "1138x720 is more than 4 times 64x48" in result.stderr
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert (reader.info.width, reader.info.height) == (1138, 720)
+        assert reader.info.sample_aspect == 1
+        assert color_name(reader.info.color) == "bt709, limited range"
+    kept = upscale(source, tmp_path / "k.mkv", "--preview", "--color", "keep", *flags)
+    assert kept.exit_code == 0, kept.output
+    with open_video(tmp_path / "k.preview.mkv") as reader:
+        assert (reader.info.width, reader.info.color.matrix) == (1138, 5)
+    assert_fails(upscale(source, tmp_path / "b.mkv", "--size", "big"), "unknown size 'big'")
+    assert_fails(upscale(source, tmp_path / "b.mkv", "--hdr", "map"), "unknown hdr 'map'")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""MATLAB's bicubic resize, and the narrow matrices that resizing and blurring along an axis are.
+"""MATLAB's bicubic resize, Lanczos, and the narrow matrices that all work along an axis is.
 
 Every output of a resize or a blur looks at a few neighbouring inputs. Written as a full matrix that
 is mostly zeros; written as gathers it does not use the matrix units. `Band` cuts the matrix
@@ -7,6 +7,7 @@ with the image's area and still is done by matrix products.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -105,13 +106,49 @@ def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 @lru_cache(maxsize=64)
 def _bicubic(size: int, scale: float) -> Band:
-    """One axis of `imresize`: output i is centred at (i + ½)/scale − ½, counted from 0."""
+    """One axis of `imresize`."""
+    return _resampling(size, math.ceil(scale * size), scale, _cubic, 2)
+
+
+def lanczos(
+    image: Float[Tensor, "*b h w"], height: int, width: int
+) -> Float[Tensor, "*b height width"]:
+    """Resize to any size with a Lanczos kernel of three lobes; edges of the picture stay edges.
+
+    The kernel is stretched when reducing (antialiasing), and borders are symmetric. The result may
+    leave the range of the input at edges. Axes that keep their size are not touched.
+
+    Args:
+        image: floating point; computed in its own precision.
+        height: at least 1.
+        width: at least 1.
+    """
+    h, w = image.shape[-2:]
+    if height != h:
+        image = _lanczos(h, height).rows(image)
+    return _lanczos(w, width).columns(image) if width != w else image
+
+
+def _lanczos_kernel(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """sinc(x) · sinc(x / 3) within [−3, 3]."""
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
+
+
+@lru_cache(maxsize=64)
+def _lanczos(size: int, outputs: int) -> Band:
+    return _resampling(size, outputs, outputs / size, _lanczos_kernel, 3)
+
+
+def _resampling(
+    size: int, outputs: int, scale: float, kernel: Callable[[Tensor], Tensor], support: int
+) -> Band:
+    """One axis: output i is centred at (i + ½)/scale − ½, counted from 0."""
     stretch = min(scale, 1.0)
-    radius = 2 / stretch
-    centre = (torch.arange(math.ceil(scale * size), dtype=torch.float64) + 0.5) / scale - 0.5
+    radius = support / stretch
+    centre = (torch.arange(outputs, dtype=torch.float64) + 0.5) / scale - 0.5
     first = (centre - radius).floor().long()
     indices = first[:, None] + torch.arange(math.ceil(2 * radius) + 2)
-    weights = _cubic(stretch * (centre[:, None] - indices))
+    weights = kernel(stretch * (centre[:, None] - indices))
     weights /= weights.sum(dim=1, keepdim=True)
     # Symmetric: … 1 0 | 0 1 … n−1 | n−1 n−2 …, repeated as often as a small image needs.
     indices = indices % (2 * size)

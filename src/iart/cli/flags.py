@@ -30,13 +30,15 @@ def _seconds(text: str | Fraction) -> Fraction:
     return seconds
 
 
-def _crop(text: "str | Crop") -> "Crop":
+def _crop(text: "str | Crop") -> "Crop | str | None":
     from iart.video.frame import Crop
 
+    if text in ("auto", "none"):
+        return None if text == "none" else "auto"
     try:
         width, height, x, y = (int(number) for number in str(text).split(":"))
     except ValueError:
-        raise ValueError("a crop is WIDTH:HEIGHT:X:Y") from None
+        raise ValueError("a crop is WIDTH:HEIGHT:X:Y, auto or none") from None
     return Crop(width, height, x, y)
 
 
@@ -55,8 +57,23 @@ Sources = Annotated[
 ]
 Deinterlace = Annotated[str, Option(help="auto, off, bwdif or bwdif-field.")]
 CropTo = Annotated[
-    Any, Option(parser=_crop, metavar="W:H:X:Y", help="Part of the picture to enlarge.")
+    Any,
+    Option(
+        parser=_crop,
+        metavar="W:H:X:Y",
+        help="Part of the picture to enlarge; auto leaves black borders out.",
+    ),
 ]
+Size = Annotated[
+    str | None, Option(help="1080p, 1440p, 2160p, 2x, 3x or WIDTHxHEIGHT, instead of 4x.")
+]
+SquarePixels = Annotated[
+    bool, Option("--square-pixels", help="Square pixels; else a film's shape is kept by theirs.")
+]
+Color = Annotated[
+    str, Option(help="auto (BT.709 for SD that becomes HD), keep, bt709, bt601 or bt2020.")
+]
+Hdr = Annotated[str, Option(help="What to do with PQ and HLG: refuse or passthrough.")]
 Start = Annotated[
     Any, Option("--start", parser=_seconds, metavar="TIME", help="Where to start: 90 or 0:01:30.")
 ]

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Exit, Option
 
 from iart.cli.flags import (
+    Color,
     CropTo,
     Deinterlace,
     Device,
     Devices,
     End,
+    Hdr,
     Model,
     Overlap,
     Precision,
     Quiet,
     Rate,
+    Size,
     Source,
     Sources,
+    SquarePixels,
     Start,
     Threads,
     Tile,
@@ -49,6 +53,10 @@ def upscale(
     crop: CropTo = None,
     start_seconds: Start = None,
     end_seconds: End = None,
+    size: Size = None,
+    square_pixels: SquarePixels = False,
+    color: Color = "auto",
+    hdr: Hdr = "refuse",
     codec: Annotated[str | None, Option(help="x264, x265, svt-av1, ffv1 or prores.")] = None,
     crf: Annotated[int | None, Option(help="Quality of the codec; smaller is better.")] = None,
     preset: Annotated[str | None, Option(help="Speed of the encoder, in its words.")] = None,
@@ -101,6 +109,10 @@ def upscale(
                     codec=codec, crf=crf, preset=preset, pixel_format=pixel_format
                 ),
                 precision=precision,
+                size=size,
+                square_pixels=square_pixels,
+                color=color,
+                hdr=hdr,
             )
             for name, target in pair_up(source, output, container=container)
         ]

@@ -20,7 +20,7 @@ def dry_run(order: Order, model: nn.Module, *, overwrite: bool = False) -> Lines
     Raises:
         IARTError: the work would be refused.
     """
-    reading = order.reading.in_file_time()
+    reading = order.reading.resolved()
     with reading.open() as reader:
         info = reader.info
     target = order.plan(info, reading)

@@ -1,7 +1,7 @@
 """What is asked for when a video is enlarged: all of it in one object, checked before the work."""
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -9,10 +9,13 @@ import av
 import torch
 from torch import nn
 
+from iart.inference.coloring import check_hdr
+from iart.inference.conform import Conform, plan_conform
 from iart.inference.parts import FilmParts, Parts, PictureParts
 from iart.inference.reading import Reading
 from iart.inference.windows import OVERLAP, WINDOW, check_windows
-from iart.video.film import EncodingOptions, FilmPlan, plan_film
+from iart.video.codecs import choose_encoding
+from iart.video.film import EncodingOptions, FilmPlan, container_for, plan_film
 from iart.video.frame import VideoInfo
 from iart.video.image_writer import PicturePlan, plan_pictures
 from iart.video.writer import is_folder, pixel_format_of_images
@@ -27,6 +30,10 @@ class Options(TypedDict, total=False):
     drop: tuple[str, ...]
     encoding: EncodingOptions
     precision: str
+    size: str | None
+    square_pixels: bool
+    color: str
+    hdr: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,10 @@ class Order:
         drop: tracks to leave out.
         encoding: of the video.
         precision: that the model computes in.
+        size: of the output, see `iart.inference.conform.plan_size`.
+        square_pixels: whether pixels of the output must be square.
+        color: of the output, see `iart.inference.coloring.plan_color`.
+        hdr: what to do about HDR, see `iart.inference.coloring.check_hdr`.
     """
 
     reading: Reading
@@ -54,6 +65,10 @@ class Order:
     drop: tuple[str, ...] = ()
     encoding: EncodingOptions = field(default_factory=lambda: EncodingOptions())
     precision: str = "float32"
+    size: str | None = None
+    square_pixels: bool = False
+    color: str = "auto"
+    hdr: str = "refuse"
 
     def __post_init__(self) -> None:
         check_windows(self.window, self.overlap)
@@ -68,26 +83,47 @@ class Order:
 
         Args:
             info: of what the reader gives.
-            reading: with times of the file, see `Reading.in_file_time`.
+            reading: with times of the file, see `Reading.resolved`.
 
         Raises:
             OutputError: the codec or a track does not fit.
             OptionsError: an option cannot be.
+            InputError: the source is HDR, and that is not asked for.
         """
+        conform = self.conform(info)
+        like = conform.output(info)
         if self.is_folder:
             chosen = pixel_format_of_images(self.encoding)
-            return Target(
-                plan_pictures(self.output, like=info, pixel_format=chosen, drop=self.drop)
+            pictures = plan_pictures(
+                self.output, like=like, scale=1, pixel_format=chosen, drop=self.drop
             )
+            return Target(replace(pictures, notes=conform.notes + pictures.notes), conform)
         plan = plan_film(
             self.output,
-            like=info,
+            like=like,
+            scale=1,
             drop=self.drop,
             start_seconds=reading.start_seconds,
             end_seconds=reading.end_seconds,
             **self.encoding,
         )
-        return Target(plan)
+        return Target(replace(plan, notes=conform.notes + plan.notes), conform)
+
+    def conform(self, info: VideoInfo) -> Conform:
+        """Size and colours of the output; raises as `plan` does."""
+        conform = plan_conform(
+            info,
+            size=self.size,
+            square_pixels=self.square_pixels,
+            color=self.color,
+            is_folder=self.is_folder,
+        )
+        pixel_format = "rgb48be"
+        if not self.is_folder:
+            container = container_for(self.output)
+            pixel_format = choose_encoding(container, info.bit_depth, **self.encoding).pixel_format
+        notes = check_hdr(info, self.hdr, pixel_format)
+        return replace(conform, notes=conform.notes + notes)
 
     def identity(self, model: nn.Module) -> dict[str, str]:
         """What the result depends on, as text by name, for comparison with another order."""
@@ -110,9 +146,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Target:
-    """The output, planned."""
+    """The output, planned, and what is done to pictures on the way to it."""
 
     plan: FilmPlan | PicturePlan
+    conform: Conform
 
     def parts(self, folder: Path) -> Parts:
         """What a job keeps on the way there."""

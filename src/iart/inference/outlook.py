@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from iart.device import estimate_memory
-from iart.errors import OutputError
+from iart.errors import InputError, OutputError
+from iart.inference.coloring import check_hdr
+from iart.inference.conform import plan_conform
 from iart.inference.upscale import upscale
 from iart.inference.windows import OVERLAP, WINDOW, check_windows
 from iart.model import IART
 from iart.model.upsample import SCALE
+from iart.video.borders import find_borders
 from iart.video.codecs import CONTAINERS
 from iart.video.describe import describe
 from iart.video.frame import VideoInfo
@@ -67,6 +70,9 @@ def foresee(
         (label, f"{text} → {fates[label]}" if label in fates else text)
         for label, text in describe(info)
     ] + lines
+    borders = find_borders(source)
+    if borders is not None:
+        lines.append(("borders", f"black around {borders}; --crop auto leaves them out"))
     lines.append(("memory", _memory(info, model, window, tile, precision)))
     lines.append(("time", _time(info, model, window, overlap)))
     return lines
@@ -78,7 +84,10 @@ def _output(info: VideoInfo) -> tuple[dict[str, str], Lines]:
     suffix = suffix if suffix.removeprefix(".") in CONTAINERS else ".mkv"
     lines = [("output", f"{SCALE * info.width}x{SCALE * info.height}, {suffix}")]
     fates: dict[str, str] = {}
+    conform = plan_conform(info)
+    lines += [("note", note) for note in conform.notes]
     try:
+        check_hdr(info, "refuse", "yuv420p")
         if info.tracks:
             with open_source(info.path) as container:
                 kind = CONTAINERS[suffix.removeprefix(".")]
@@ -86,10 +95,10 @@ def _output(info: VideoInfo) -> tuple[dict[str, str], Lines]:
             fates = {f"track {track.index}": "left out" for track in info.tracks}
             fates |= {f"track {plan.index}": _fate(plan.target) for plan in plans}
         with tempfile.TemporaryDirectory() as folder:
-            writer = open_writer(Path(folder) / f"out{suffix}", like=info)
+            writer = open_writer(Path(folder) / f"out{suffix}", like=conform.output(info), scale=1)
             writer.abort()
             lines += [("note", note) for note in writer.notes]
-    except OutputError as error:
+    except (InputError, OutputError) as error:
         lines.append(("problem", str(error)))
     return fates, lines
 

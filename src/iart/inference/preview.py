@@ -64,18 +64,20 @@ def preview_video(
     suffix = ".mkv" if order.is_folder else order.output.suffix
     video = order.output.with_name(f"{order.output.stem}.preview{suffix}")
     sheet = video.with_suffix(".png")
-    with order.reading.in_file_time().open() as reader:
+    reading = order.reading.resolved()
+    with reading.open() as reader:
         info = reader.info
+    conform = order.conform(info)
     # pictures without tracks, as a series of images has them
-    like = replace(info, container="images", start_seconds=Fraction(0))
+    like = replace(conform.output(info), container="images", start_seconds=Fraction(0))
     rows: list[UInt8[np.ndarray, "h w 3"]] = []
     count, end = 0, Fraction(0)
-    with VideoWriter(video, like=like, overwrite=True, **order.encoding) as writer:
-        for piece in _pieces(order.reading, info):
+    with VideoWriter(video, like=like, scale=1, overwrite=True, **order.encoding) as writer:
+        for piece in _pieces(reading, info):
             middle = _Middle()
             begin = end
             with piece.open() as reader:
-                frames = middle.before(islice(reader, PIECE_FRAMES))
+                frames = middle.before(conform.before(islice(reader, PIECE_FRAMES)))
                 for frame in middle.after(
                     upscale_frames(
                         frames,
@@ -87,7 +89,7 @@ def preview_video(
                 ):
                     time = begin + frame.time - middle.first
                     end = time + (frame.duration * frame.time_base or 1 / info.rate)
-                    writer.write(replace(frame, pts=round(time / frame.time_base)))
+                    writer.write(replace(conform.after(frame), pts=round(time / frame.time_base)))
                     count += 1
                     if progress is not None:
                         progress(Progress(count, PIECES * PIECE_FRAMES, clock.monotonic() - began))
@@ -104,7 +106,7 @@ def preview_video(
 def _pieces(reading: Reading, info: VideoInfo) -> list[Reading]:
     """Parts of what is read, in the clock of the file, evenly spread."""
     if info.duration_seconds is None:
-        return [replace(reading.in_file_time(), start_seconds=info.start_seconds)]
+        return [replace(reading, start_seconds=info.start_seconds)]
     length = min(PIECE_FRAMES / info.rate, info.duration_seconds / PIECES)
     middles = ((number + Fraction(1, 2)) / PIECES for number in range(PIECES))
     starts = [info.start_seconds + m * info.duration_seconds - length / 2 for m in middles]

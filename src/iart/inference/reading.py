@@ -1,16 +1,21 @@
 """How a source is read: everything that `open_video` is told, in one object."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from iart.errors import InputError
+from iart.video.borders import find_borders
 from iart.video.frame import Crop
 from iart.video.images import ImageReader, find_images, open_video
 from iart.video.reader import VideoReader
+
+_log = logging.getLogger(__name__)
 
 _CLOCKS_FROM_ANYWHERE = ("mpeg", "mpegts")
 
@@ -23,7 +28,8 @@ class Reading:
         source: a file that FFmpeg reads, a folder of images, a pattern, or a list of images.
         rate: frames per second of images.
         deinterlace: see `iart.video.reader.VideoReader`.
-        crop: the part of the picture that is wanted; None for all of it.
+        crop: the part of the picture that is wanted; None for all of it, "auto" for all but black
+            borders.
         start_seconds: where to start, from the beginning of the film.
         end_seconds: where to stop, from the beginning of the film.
     """
@@ -31,7 +37,7 @@ class Reading:
     source: str | Path | Sequence[str | Path]
     rate: Fraction = Fraction(25)
     deinterlace: str = "auto"
-    crop: Crop | None = None
+    crop: Crop | Literal["auto"] | None = None
     start_seconds: Fraction | None = None
     end_seconds: Fraction | None = None
 
@@ -52,12 +58,13 @@ class Reading:
         return ", ".join(str(Path(name).absolute()) for name in names)
 
     def open(self) -> VideoReader | ImageReader:
-        """A reader of what is wanted.
+        """A reader of what is wanted; borders have been found, see `resolved`.
 
         Raises:
             InputError: the source cannot be read.
             OptionsError: the range or the rectangle is empty or lies outside.
         """
+        assert self.crop != "auto"
         return open_video(
             self.source,
             rate=self.rate,
@@ -67,12 +74,20 @@ class Reading:
             end_seconds=self.end_seconds,
         )
 
-    def in_file_time(self) -> "Reading":
-        """The same, with a range in the clock of the file, which may start anywhere.
+    def resolved(self) -> "Reading":
+        """The same, with what depends on the file: its black borders, and its clock.
 
         Raises:
             InputError: the source cannot be read.
         """
+        if self.crop != "auto":
+            return self._in_file_time()
+        found = find_borders(self.source)
+        _log.info("crop: %s", "no black borders found" if found is None else f"{found}")
+        return replace(self, crop=found)._in_file_time()
+
+    def _in_file_time(self) -> "Reading":
+        """The same, with a range in the clock of the file, which may start anywhere."""
         if not self.has_range:
             return self
         with open_video(self.source, rate=self.rate, deinterlace="off") as reader:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -37,7 +38,7 @@ def upscale_video(
     overlap: int = OVERLAP,
     tile: int | None = None,
     deinterlace: str = "auto",
-    crop: Crop | None = None,
+    crop: Crop | Literal["auto"] | None = None,
     start_seconds: Fraction | None = None,
     end_seconds: Fraction | None = None,
     codec: str | None = None,
@@ -46,6 +47,10 @@ def upscale_video(
     pixel_format: str | None = None,
     drop: Collection[str] = (),
     overwrite: bool = False,
+    size: str | None = None,
+    square_pixels: bool = False,
+    color: str = "auto",
+    hdr: str = "refuse",
     rate: Fraction = Fraction(25),
     precision: str = "float32",
     crew: Sequence[LoadModel] = (),
@@ -68,7 +73,8 @@ def upscale_video(
         overlap: frames of context at either end of a window.
         tile: side in pixels of square tiles, for pictures too large for the memory; None for none.
         deinterlace: "auto", "off", "bwdif" or "bwdif-field".
-        crop: the part of the picture to enlarge, in pixels of the source as shown; None for all.
+        crop: the part of the picture to enlarge, in pixels of the source as shown; None for all,
+            "auto" for all but black borders.
         start_seconds: where to start, from the beginning of the film; None from the beginning.
         end_seconds: where to stop, from the beginning of the film; None at its end.
         codec: FFmpeg's name of the video encoder; None for the container's default.
@@ -77,6 +83,12 @@ def upscale_video(
         pixel_format: FFmpeg's name, such as "yuv420p10le"; None to follow the source.
         drop: tracks to leave out: "audio", "subtitle", "attachment", "data" or a stream's index.
         overwrite: replace an output that exists, and a job for it that another call has begun.
+        size: "1080p", "1440p", "2160p", "2x", "3x" or "WxH"; None for four times the source. See
+            `iart.inference.conform.plan_size`.
+        square_pixels: make pixels of the output square; else the picture keeps its shape by theirs.
+        color: "auto": BT.601 becomes BT.709 in videos larger than SD; "keep", "bt709", "bt601" or
+            "bt2020".
+        hdr: "refuse" or "passthrough", for sources in PQ or HLG.
         rate: frames per second of a folder of images.
         precision: that the model computes in, as `load_model` was told; a job that was begun with
             another is not gone on with.
@@ -85,7 +97,7 @@ def upscale_video(
         progress: called after every frame, by several threads in turn.
 
     Raises:
-        InputError: the source cannot be read or holds no frame.
+        InputError: the source cannot be read, holds no frame, or is HDR.
         OutputError: the output exists, cannot be written, or cannot hold a track or the codec;
             another call has begun it with other arguments, or is working on it now.
         OptionsError: the window keeps no frame, the tile is too small, or an encoder refuses a
@@ -103,6 +115,10 @@ def upscale_video(
         drop=tuple(drop),
         encoding=EncodingOptions(codec=codec, crf=crf, preset=preset, pixel_format=pixel_format),
         precision=precision,
+        size=size,
+        square_pixels=square_pixels,
+        color=color,
+        hdr=hdr,
     )
     return fulfil(order, model, overwrite=overwrite, crew=crew, progress=progress)
 
@@ -117,7 +133,7 @@ def fulfil(
 ) -> UpscaleResult:
     """Do what an order says; arguments and errors are those of `upscale_video`."""
     began, output = time.monotonic(), order.output
-    reading = order.reading.in_file_time()
+    reading = order.reading.resolved()
     with reading.open() as reader:
         target = order.plan(reader.info, reading)
         end = take_up_placed(output.absolute())

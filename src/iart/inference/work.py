@@ -14,6 +14,7 @@ from types import TracebackType
 
 from torch import nn
 
+from iart.inference.conform import Conform
 from iart.inference.job import End, Job, claim
 from iart.inference.order import Order, Target
 from iart.inference.parts import Parts, PartWriter, Ticket
@@ -38,6 +39,7 @@ class Work:
         folder: of the job.
         output: final name, for messages.
         parts: what finished frames become.
+        conform: what is done to frames before and after the network.
         window: frames that the model sees at once.
         overlap: frames of context at either end of a window.
         tile: side in pixels of square tiles; None for none.
@@ -46,6 +48,7 @@ class Work:
     folder: Path
     output: Path
     parts: Parts
+    conform: Conform
     window: int
     overlap: int
     tile: int | None
@@ -54,7 +57,15 @@ class Work:
     def of(cls, order: Order, target: Target, job: Job) -> "Work":
         """The work of a job for an order."""
         parts = target.parts(job.parts)
-        return cls(job.folder, order.output, parts, order.window, order.overlap, order.tile)
+        return cls(
+            job.folder,
+            order.output,
+            parts,
+            target.conform,
+            order.window,
+            order.overlap,
+            order.tile,
+        )
 
     def run(
         self, reader: VideoReader | ImageReader, model: nn.Module, done: Callable[[], None]
@@ -73,7 +84,7 @@ class Work:
         """
         share = _Share(self)
         with (
-            read_ahead(reader, READ_AHEAD) as frames,
+            read_ahead(self.conform.before(reader), READ_AHEAD) as frames,
             _Sink(self) as sink,
             write_behind(sink.write, WRITE_BEHIND) as write,
         ):
@@ -125,7 +136,7 @@ class _Sink:
     """Writes frames in order; each segment is finished while the next one is under way."""
 
     def __init__(self, work: Work) -> None:
-        self._output, self._parts = work.output, work.parts
+        self._output, self._parts, self._conform = work.output, work.parts, work.conform
         self._segment: Segment | None = None
         self._writer: PartWriter | None = None
         self._thread = ThreadPoolExecutor(1, "finish")
@@ -140,7 +151,7 @@ class _Sink:
                 self._segment = ticket.segment
                 self._writer = self._parts.open(ticket.segment)
             assert self._writer is not None
-            self._writer.write(frame, ticket)
+            self._writer.write(self._conform.after(frame), ticket)
 
     def __enter__(self) -> "_Sink":
         return self

@@ -92,9 +92,14 @@ class ColorTags:
         )
 
 
+def is_hd(width: int, height: int) -> bool:
+    """Whether players take a picture of this size without a description for BT.709."""
+    return height > _SD_MAX_HEIGHT or width > _SD_MAX_WIDTH
+
+
 def _kind_by_size(width: int, height: int, rate: Fraction) -> int:
     """1 for BT.709, 5 for 625-line SD, 6 for 525-line SD (numbers of primaries and matrix)."""
-    if height > _SD_MAX_HEIGHT or width > _SD_MAX_WIDTH:
+    if is_hd(width, height):
         return 1
     if height in (576, 288):
         return 5
