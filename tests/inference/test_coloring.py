@@ -112,41 +112,64 @@ def _bars_and_ramp(color: Color) -> torch.Tensor:
     return torch.cat([upper, ramp.expand(3, 16, 224)], dim=1)
 
 
+def _step(pixel_format: str) -> tuple[int, int]:
+    """Pixels (down, right) per chroma sample."""
+    return (2 if "420" in pixel_format else 1), (1 if "444" in pixel_format else 2)
+
+
 @pytest.mark.parametrize("pixel_format", FORMATS)
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", [(1, 1, 1), (6, 6, 6), (9, 14, 9)], ids=["709", "601", "2020"])
 def test_bars_and_ramp_come_back(tmp_path: Path, pixel_format: str, full: bool, matrix):
-    """×4 puts each source pixel's value at 4×4 pixels, away from edges."""
     color = Color(matrix[0], matrix[1], matrix[2], full)
-    given = from_rgb(_bars_and_ramp(color), pixel_format, color)
-    clip = _write(tmp_path / "in.mkv", given, color)
-    output = tmp_path / "out.mkv"
-    upscale_video(
-        clip, output, Bicubic(), codec="ffv1", pixel_format=pixel_format, color="keep"
-    )  # fmt: skip
+    _check_bars_and_ramp(tmp_path, color, pixel_format, pixel_format)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("yuv420p", "yuv444p10le"),
+        ("yuv420p", "yuv420p10le"),
+        ("yuv422p", "yuv420p10le"),
+        ("yuv444p", "yuv420p"),
+        ("yuv420p10le", "yuv422p"),
+        ("yuv422p10le", "yuv444p"),
+        ("yuv444p10le", "yuv420p"),
+    ],
+)
+def test_bars_and_ramp_come_back_in_another_format(tmp_path, given: str, wanted: str, full: bool):
+    _check_bars_and_ramp(tmp_path, Color(6, 6, 6, full), given, wanted)
+
+
+def _check_bars_and_ramp(folder: Path, color: Color, given: str, wanted: str) -> None:
+    """×4 by bicubic and FFV1: within 1 of the numbers, 2 chroma samples or more from any edge."""
+    source = from_rgb(_bars_and_ramp(color), given, color)
+    clip, output = _write(folder / "in.mkv", source, color), folder / "out.mkv"
+    upscale_video(clip, output, Bicubic(), codec="ffv1", pixel_format=wanted, color="keep")
     with open_video(output) as reader:
-        assert reader.info.color == color
-    down, right = (2 if "420" in pixel_format else 1), (1 if "444" in pixel_format else 2)
-    for index, (before, after) in enumerate(
-        zip(_planes(given), _planes(_first(output)), strict=True)
+        assert (reader.info.color, reader.info.pixel_format) == (color, wanted)
+    expected = from_rgb(to_rgb(source, color), wanted, color)
+    down, right = (max(a, b) for a, b in zip(_step(given), _step(wanted), strict=True))
+    for plane, (before, after) in enumerate(
+        zip(_planes(expected), _planes(_first(output)), strict=True)
     ):
-        step_y, step_x = (down, right) if index else (1, 1)
-        # rows: inside the bars, and inside the ramp
-        for top, bottom in ((0, 32), (32, 48)):
+        step_y, step_x = _step(wanted) if plane else (1, 1)
+        blocks = after.reshape(before.shape[0], 4, before.shape[1], 4)
+        for top, bottom, is_bars in ((0, 32, True), (32, 48, False)):
             margin = 2 * down + 2
             rows = range(-(-(top + margin) // step_y), (bottom - margin) // step_y)
-            columns = [
-                x
-                for x in range(before.shape[1])
-                if (top == 32 and 8 <= x * step_x < 216)
-                or (top == 0 and 2 * right + 2 <= x * step_x % 28 < 28 - 2 * right - 2)
-            ]
-            small = before[np.ix_(rows, columns)]
-            large = after.reshape(before.shape[0], 4, before.shape[1], 4).mean(axis=(1, 3))
-            # a chroma sample sits at the left of its pixels, so ×4 moves it within its block; in
-            # flat parts and greys that does not show
-            difference = np.abs(large[np.ix_(rows, columns)] - small)
-            assert difference.max() <= 1, (index, top, difference.max())
+            places = [(x, x * step_x) for x in range(before.shape[1])]
+            edge = 2 * right + 2
+            if is_bars:
+                columns = [x for x, at in places if edge <= at % 28 < 28 - edge]
+            else:
+                columns = [x for x, at in places if 2 + edge <= at < 222 - edge]
+            small = before[np.ix_(rows, columns)][:, None, :, None]
+            large = blocks[rows][:, :, columns]
+            if not is_bars:  # the ramp goes on inside of a block
+                large = large.mean(axis=(1, 3), keepdims=True)
+            assert np.abs(large - small).max() <= 1, (plane, top)
 
 
 def _write(path: Path, frame: av.VideoFrame, color: Color) -> Path:

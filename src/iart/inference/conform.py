@@ -28,6 +28,8 @@ _FACTORS = {f"{factor}x": factor for factor in range(1, SCALE + 1)}
 _SIDES = (16, 16384)
 """What encoders take, from and to."""
 
+_LARGEST_ASPECT_TERM = 10_000  # headers of H.264 and HEVC hold numbers of 16 bits
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -100,7 +102,7 @@ def _fitted(box: tuple[int, int], shape: Fraction) -> Geometry:
 
 
 def _exactly(width: int, height: int, shape: Fraction, square: bool) -> Geometry:
-    aspect = shape * height / width
+    aspect = (shape * height / width).limit_denominator(_LARGEST_ASPECT_TERM)
     if abs(shape * height - width) < 2 or abs(width / shape - height) < 2:
         aspect = Fraction(1)  # even sides are no closer to the shape
     if square and aspect != 1:
