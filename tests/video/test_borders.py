@@ -62,6 +62,6 @@ def test_turned_as_shown(tmp_path: Path):
 
 
 def test_images(tmp_path: Path):
-    for index, image in enumerate(film(3)):
+    for index, image in enumerate(film(50, dark=range(45))):
         save_image(tmp_path / f"{index}.png", image, pixel_format="rgb24")
     assert find_borders(tmp_path) == EXPECTED

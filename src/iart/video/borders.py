@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
 import av
@@ -12,10 +11,11 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 from jaxtyping import Bool, Float
 
-from iart.video.frame import Crop, Frame, VideoInfo
-from iart.video.images import ImageReader, open_video
+from iart.video.frame import Crop, VideoInfo
+from iart.video.images import ImageReader, find_images, open_video
 from iart.video.orientation import orientation_of
 from iart.video.probe import open_container
+from iart.video.reader import VideoReader
 
 SAMPLES = 40
 """Pictures that are looked at, evenly spread."""
@@ -42,7 +42,8 @@ def find_borders(source: str | Path | Sequence[str | Path]) -> Crop | None:
     """
     with open_video(source, scenes=False, deinterlace="off") as reader:
         info = reader.info
-        pictures = _of_images(reader) if isinstance(reader, ImageReader) else _of_video(info)
+        is_video = isinstance(reader, VideoReader)
+        pictures = _of_video(info) if is_video else _of_images(source)
         lit = [_lit(picture) for picture in pictures if picture.shape == (info.height, info.width)]
     if not lit:
         return None
@@ -72,10 +73,10 @@ def _extent(lit: Bool[np.ndarray, " n"]) -> tuple[int, int]:
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(lit))
 
 
-def _of_images(reader: ImageReader) -> Iterator[np.ndarray]:
-    step = max(1, (reader.info.frame_count or 0) // SAMPLES)
-    frames: Iterator[Frame] = islice(iter(reader), 0, None, step)
-    return (frame.data.mean(0).numpy() for frame in frames)
+def _of_images(source: str | Path | Sequence[str | Path]) -> Iterator[np.ndarray]:
+    images = find_images(source)
+    with ImageReader(images[:: -(-len(images) // SAMPLES)], scenes=False) as reader:
+        yield from (frame.data.mean(0).numpy() for frame in reader)
 
 
 def _of_video(info: VideoInfo) -> Iterator[np.ndarray]:
