@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iart.errors import InputError, OptionsError, OutputError
 from iart.video.codecs import CONTAINERS
+from iart.video.dvd import find_titles, one_per_title
 from iart.video.images import IMAGE_ENDINGS
 from iart.video.writer import is_folder
 
@@ -46,6 +47,7 @@ def pair_up(
     """
     if container is not None and container not in CONTAINERS:
         raise OptionsError(f"unknown container {container!r}; known are {', '.join(CONTAINERS)}")
+    sources = one_per_title(sources)
     if len(sources) > 1 and all(_is_image(source) for source in sources):
         return [(list(sources), output)]
     found = [_videos_of(Path(source)) for source in sources]
@@ -97,7 +99,7 @@ def _videos_of(folder: Path) -> list[Path] | None:
         names = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"cannot read '{folder}': {error.strerror}") from error
-    if any(entry.name.upper() in ("VIDEO_TS", "VIDEO_TS.IFO") for entry in names):
+    if find_titles(folder):
         return None  # a DVD
     videos = sorted(entry for entry in names if entry.suffix.lower() in VIDEO_ENDINGS)
     images = sum(entry.suffix.lower() in IMAGE_ENDINGS for entry in names)
@@ -106,6 +108,8 @@ def _videos_of(folder: Path) -> list[Path] | None:
 
 def _name(source: Path, container: str | None) -> str:
     if source.is_dir():
-        return f"{source.absolute().name}.{container or 'mkv'}"
+        folder = source.absolute()
+        folder = folder.parent if folder.name.upper() == "VIDEO_TS" else folder
+        return f"{folder.name}.{container or 'mkv'}"
     own = source.suffix.lower().removeprefix(".")
     return f"{source.stem}.{container or (own if own in CONTAINERS else 'mkv')}"

@@ -11,6 +11,7 @@ from typing import Literal
 
 from iart.errors import InputError
 from iart.video.borders import find_borders
+from iart.video.dvd import find_title
 from iart.video.frame import Crop
 from iart.video.images import ImageReader, find_images, open_video
 from iart.video.reader import VideoReader
@@ -108,6 +109,9 @@ class Reading:
         return digest.hexdigest()[:16]
 
     def _files(self) -> list[Path]:
+        title = find_title(self.source) if isinstance(self.source, str | Path) else None
+        if title is not None:
+            return [*title.files, *title.sheets]
         if isinstance(self.source, str | Path) and Path(self.source).is_file():
             return [Path(self.source)]
         try:

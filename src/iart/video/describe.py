@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from iart.video.dvd import find_title, find_titles
 from iart.video.frame import Loss, Track, VideoInfo
 from iart.video.tags import color_name
 
@@ -10,6 +11,7 @@ def describe(info: VideoInfo) -> list[tuple[str, str]]:
     """Labelled lines for `iart info`: ("size", "720x576 …"), ("rate", …), one line per track."""
     lines = [
         ("file", str(info.path)),
+        *_titles(info),
         ("container", info.container),
         ("video", f"{info.codec}, {info.pixel_format}, {info.bit_depth} bits"),
         ("size", _size(info)),
@@ -46,6 +48,21 @@ def clock_time(seconds: Fraction) -> str:
     whole, rest = divmod(milliseconds, 1000)
     minutes, second = divmod(whole, 60)
     return f"{sign}{minutes // 60}:{minutes % 60:02}:{second:02}.{rest:03}"
+
+
+def _titles(info: VideoInfo) -> list[tuple[str, str]]:
+    """Which title of a DVD this is, and how others are asked for."""
+    title = find_title(info.path)
+    if title is None or not title.is_set:
+        return []
+    lines = [("title", f"{len(title.files)} VOB, {title.size_bytes / 1e9:.2f} GB")]
+    others = [other for other in find_titles(info.path.parent) if other.files != title.files]
+    if others:
+        names = ", ".join(
+            f"{other.files[0].name} ({other.size_bytes / 1e9:.2f} GB)" for other in others
+        )
+        lines.append(("others", f"pass one of these for another title: {names}"))
+    return lines
 
 
 def _size(info: VideoInfo) -> str:

@@ -13,6 +13,7 @@ from av.error import FFmpegError
 
 from iart.errors import InputError, OptionsError
 from iart.video.color import to_rgb
+from iart.video.dvd import find_title
 from iart.video.frame import Crop, Frame, Loss, VideoInfo
 from iart.video.image_decode import common_size, decode_image, image_orientation, sizes_differ
 from iart.video.probe import cannot_read, color_tags
@@ -238,6 +239,7 @@ def open_video(
 
     Args:
         source: what exists under its name is taken as it is; otherwise * ? [ make it a glob.
+            A DVD's folder or file stands for a title, see `iart.video.dvd`.
         rate: frames per second, for images; a video brings its own.
         scenes: mark the first frame of each new scene by `cut`.
         deinterlace: what to do about fields, see `VideoReader`; images are taken as they are.
@@ -265,14 +267,15 @@ def open_video(
         return images(source)
     if not str(source):
         raise InputError("cannot read '': the name is empty. Pass a file or a folder of images")
-    path = Path(source)
+    title = find_title(source)
+    path = Path(source) if title is None else title.files[0]
     try:
         mode = path.stat().st_mode
     except OSError:
         mode = 0  # nothing of that name
     if stat.S_ISREG(mode) and _is_image(path):
         return images([path])
-    if stat.S_ISDIR(mode) or (not mode and glob.has_magic(str(source))):
+    if stat.S_ISDIR(mode) or (not mode and glob.has_magic(str(path))):
         return images(source)
     return VideoReader(
         path,

@@ -114,6 +114,9 @@ class CopyLane(Lane):
         super().__init__(plan, output.add_stream_from_template(source, opaque=True), shift)
         context = source.codec_context if isinstance(source, AudioStream) else None
         size = context.frame_size if context is not None else 0
+        if isinstance(source, SubtitleStream) and source.codec_context.extradata:
+            # the template knows that of the file, not the colours that a DVD's IFO adds
+            self.stream.codec_context.extradata = source.codec_context.extradata
         self._samples = size or _FRAME_SAMPLES.get(plan.codec, 0)
 
     def convert(self, packet: Packet) -> list[Packet]:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from iart.errors import InputError
 from iart.video.color import is_supported
+from iart.video.dvd import open_media, stated_duration
 from iart.video.frame import Chapter, Track, VideoInfo
 from iart.video.orientation import orientation_of
 from iart.video.tags import MATRICES, ColorTags, resolve_color
@@ -68,8 +69,7 @@ def open_container(path: Path) -> InputContainer:
     try:
         if stat.S_ISREG(mode) and path.stat().st_size == 0:
             raise cannot_read(path, f"the file is empty. {_ADVICE}")
-        # an absolute path: FFmpeg takes "a:b.mkv" for a protocol
-        container = av.open(str(path.absolute()), mode="r", metadata_errors="replace")
+        container = open_media(path, metadata_errors="replace")
     except FFmpegError as error:
         reason = _what_ffmpeg_says(path) or error.strerror or str(error)
         raise cannot_read(path, f"{reason}. {_ADVICE}") from error
@@ -198,7 +198,7 @@ def _describe_stream(
     orientation = orientation_of(frame)
     width, height = orientation.size(frame.width, frame.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    duration = _duration_seconds(container, stream)
+    duration = stated_duration(path) or _duration_seconds(container, stream)
     return VideoInfo(
         path=path,
         container=container.format.name,

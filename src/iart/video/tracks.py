@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from iart.errors import OutputError
 from iart.video.codecs import Container
+from iart.video.dvd import open_media
 from iart.video.lanes import copy_packet, open_lane
 from iart.video.plans import (
     STATISTICS,
@@ -36,8 +37,7 @@ _PROBED_BYTES = 32 << 20
 
 def open_source(path: Path) -> InputContainer:
     """Open the source a second time, for its tracks; undecodable metadata keep their bytes."""
-    # an absolute path: FFmpeg takes "a:b.mkv" for a protocol
-    return av.open(str(path.absolute()), "r", metadata_errors="surrogateescape")
+    return open_media(path, metadata_errors="surrogateescape")
 
 
 def plan_tracks(
