@@ -202,8 +202,6 @@ def plan_conform(
             " interpolation"
         )
     if wanted != info.color:
-        notes.append(
-            f"colour: {color_name(info.color)} becomes {color_name(wanted)}"
-            " (--color keep leaves it)"
-        )
+        way_out = " (--color keep leaves it)" if color == "auto" else ""
+        notes.append(f"colour: {color_name(info.color)} becomes {color_name(wanted)}{way_out}")
     return Conform(geometry, info.color, wanted, tuple(notes))

@@ -100,7 +100,7 @@ def _check_room(assembly: Assembly, content: bytes) -> None:
         if not amend_header(assembly, path):
             raise OutputError(
                 f"{assembly.encoding.container.name}: its header has no room for the shape of"
-                " pixels and the start of sound; pass another container"
+                " pixels and the start of sound; pass another container, or --square-pixels"
             )
 
 
