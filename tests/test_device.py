@@ -5,24 +5,28 @@ from pathlib import Path
 import pytest
 import torch
 
+from iart import device
 from iart.device import (
+    FLOW_PIXELS,
     autocast,
     available_devices,
     estimate_memory,
+    estimate_tiled_memory,
     free_memory,
     pick_device,
     pick_precision,
 )
 from iart.errors import DeviceError
 from iart.model import IARTConfig
+from iart.model.flow import PIXELS_AT_ONCE
 
 CPU = torch.device("cpu")
 
 
 def test_auto_is_a_device_of_this_machine():
-    device = pick_device()
-    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert any(name.startswith(device.type) for name in available_devices())
+    picked = pick_device()
+    assert picked.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert any(name.startswith(picked.type) for name in available_devices())
 
 
 def test_a_device_may_be_given_as_such():
@@ -147,6 +151,61 @@ def test_memory_grows_with_everything_and_shrinks_with_precision():
     assert 0 < estimate_memory(LIGHT, 1, 1, 1) < 10_000_000
 
 
+def test_the_formula_knows_how_many_pairs_are_taken_together():
+    assert FLOW_PIXELS == PIXELS_AT_ONCE
+
+
+def test_tiles_take_less_than_the_whole_and_what_is_held_does_not_depend_on_them():
+    whole = estimate_memory(LIGHT, 16, 480, 720)
+    network, held = estimate_tiled_memory(LIGHT, 16, 480, 720, 256, 1024)
+    small_network, small_held = estimate_tiled_memory(LIGHT, 16, 480, 720, 96, 384)
+    assert network + held < whole
+    assert small_network < network / 2
+    assert held * 0.9 < small_held <= held
+    assert estimate_tiled_memory(LIGHT, 8, 480, 720, 256, 1024)[0] == network
+
+
 def test_free_memory():
     free = free_memory(CPU)
     assert free is None or free > 10_000_000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_knows_the_limits_of_containers(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(device, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(device, "CGROUPS", tmp_path / "cgroup")
+    own = tmp_path / "proc" / "self"
+    own.mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:    8000 kB\n")
+    names = ("memory.max", "memory.current")
+    root, line = tmp_path / "cgroup", "0::/user/job"
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        root, line = root / "memory", "7:cpu,memory:/user/job"
+    (own / "cgroup").write_text(f"3:pids:/elsewhere\n{line}\n")
+
+    def limit(group: Path, most: str, used: int) -> None:
+        group.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(names, (most, used), strict=True):
+            (group / name).write_text(f"{content}\n")
+        (group / "memory.stat").write_text("anon 5\ninactive_file 1000\n")
+
+    assert free_memory(CPU) == 8000 * 1024  # no group is visible
+    limit(root / "user" / "job", "max", 3_000_000)
+    assert free_memory(CPU) == 8000 * 1024
+    limit(root / "user", "5000000", 3_000_000)
+    assert free_memory(CPU) == 2_001_000
+    limit(root / "user" / "job", "3500000", 3_000_000)
+    assert free_memory(CPU) == 501_000
+    limit(root, "3100000", 3_000_000)
+    assert free_memory(CPU) == 101_000
+
+
+def test_free_memory_of_a_system_that_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(device, "PROC", tmp_path)
+    assert free_memory(CPU) is None
+    assert free_memory(torch.device("mps")) is None

@@ -3,6 +3,7 @@
 This is the only file that asks for a GPU.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -94,6 +95,7 @@ PAIR_COPIES = 2  # of a level's widest input and output: as they are, and as con
 FUSE_COPIES = 13  # of the three maps: input, residuals, q k v, attended, in windows and out of them
 HEAD_COPIES = 3  # of the widest map at 4h × 4w: before, after and between two layers
 OUTPUT = 48  # an enlarged frame
+FLOW_PIXELS = 2**18  # of pairs whose flow is computed together, as `iart.model.flow` says
 # What allocators keep of freed blocks instead of giving it back: a share, up to a limit in bytes.
 RETAINED_SHARE, RETAINED_LIMIT = 0.6, 200_000_000
 
@@ -103,37 +105,97 @@ def estimate_memory(
 ) -> int:
     """Peak memory in bytes of the network on one window, its input and output included.
 
-    That is the largest of four steps (flow, fusion, head, output) plus what outlives them. Weights
-    and what the process holds besides are not included. Good to ±25% of peaks measured on the CPU;
+    That is the largest of three steps (flow, fusion, head) plus what outlives them. Weights and
+    what the process holds besides are not included. Good to ±25% of peaks measured on the CPU;
     those scatter as much where blocks are about as large as those the allocator gives back.
 
     Args:
         config: an `IARTConfig`.
         frames: of the window.
-        height: in pixels, of the picture or tile that the network sees.
-        width: in pixels, of the picture or tile that the network sees.
+        height: in pixels, of the picture that the network sees.
+        width: in pixels, of the picture that the network sees.
         precision: one of `PRECISIONS`.
     """
-    feature = PRECISIONS[precision].itemsize
-    c, pairs = config.channels, 2 * (frames - 1)
-    _, window_h, window_w = config.window
-    k = 3 * window_h * window_w
     pixels = height * width
-    windowed = _round_up(height, window_h) * _round_up(width, window_w)
+    pairs = min(frames - 1, max(1, FLOW_PIXELS // pixels))
+    features = pixels * PRECISIONS[precision].itemsize * config.channels * frames
+    outputs = pixels * 4 * OUTPUT * frames
+    live = _clip_bytes(frames, pixels) + max(
+        _flow_bytes(config, pairs, height, width),
+        features + _fuse_bytes(config, height, width, precision),
+        features + _head_bytes(config, pixels, precision) + outputs,
+    )
+    return _with_retained(live)
+
+
+def estimate_tiled_memory(
+    config: NetworkSizes,
+    frames: int,
+    height: int,
+    width: int,
+    tile: int,
+    flow_tile: int,
+    precision: str = "float32",
+) -> tuple[int, int]:
+    """Peak memory in bytes where every step of the network sees one tile after another.
+
+    Args:
+        config: an `IARTConfig`.
+        frames: of the window.
+        height: in pixels, of the whole picture.
+        width: in pixels, of the whole picture.
+        tile: side in pixels.
+        flow_tile: side in pixels of the pieces that flow is computed in.
+        precision: one of `PRECISIONS`.
+
+    Returns:
+        Of the network on one tile; and of what is held of the whole picture meanwhile, input and
+        output included, where the clip lies.
+    """
+    h, w = min(height, tile), min(width, tile)
+    flow_sides = min(height, flow_tile), min(width, flow_tile)
+    network = max(
+        _flow_bytes(config, 1, *flow_sides),
+        _fuse_bytes(config, h, w, precision),
+        _head_bytes(config, h * w, precision) + 4 * OUTPUT * h * w,
+    )
+    pixels, feature = height * width, PRECISIONS[precision].itemsize * config.channels
+    # While a row of tiles is joined it is there twice: a map, or an enlarged frame.
+    features = feature * pixels * frames
+    held = _clip_bytes(frames, pixels) + max(
+        features + feature * (pixels + h * width),
+        features + 4 * OUTPUT * (pixels * (frames + 1) + h * width),
+    )
+    return _with_retained(network), held
+
+
+def _clip_bytes(frames: int, pixels: int) -> int:
+    """Frames and the flows between them, both ways."""
+    return 4 * pixels * (3 * frames + 2 * 2 * (frames - 1))
+
+
+def _flow_bytes(config: NetworkSizes, pairs: int, height: int, width: int) -> int:
     pyramid = 2 ** (config.flow_levels - 1)
     sides = (max(_round_up(side, pyramid), 2 * pyramid) for side in (height, width))
-    widths = (8, *config.flow_channels, 2)
-    widest = max(a + b for a, b in pairwise(widths))
+    widest = max(a + b for a, b in pairwise((8, *config.flow_channels, 2)))
+    return 4 * pairs * (PAIR_FRAMES + PAIR_COPIES * widest) * prod(sides)
 
-    flow = 4 * pairs * (PAIR_FRAMES + PAIR_COPIES * widest) * prod(sides)
+
+def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str) -> int:
+    _, window_h, window_w = config.window
+    k = 3 * window_h * window_w
+    windowed = _round_up(height, window_h) * _round_up(width, window_w)
     # Plain and shifted blocks alternate; a shifted one has a bias for each of 4 kinds of windows.
     heads = sum(d * n for d, n in zip(config.depths, config.heads, strict=True))
-    biases = 4 * k * k * heads * (1 + 4) / 2
-    fuse = feature * c * (2 * frames * pixels + 3 * FUSE_COPIES * windowed) + biases
-    head = pixels * feature * (c * frames + 16 * HEAD_COPIES * config.head_channels)
-    outputs = pixels * 4 * OUTPUT * frames
-    held = pixels * 4 * (3 * frames + 2 * pairs)
-    live = held + max(flow, fuse, head + outputs, pixels * feature * c * frames + 2 * outputs)
+    biases = 2 * k * k * heads * (1 + 4)
+    return PRECISIONS[precision].itemsize * config.channels * 3 * FUSE_COPIES * windowed + biases
+
+
+def _head_bytes(config: NetworkSizes, pixels: int, precision: str) -> int:
+    return PRECISIONS[precision].itemsize * pixels * 16 * HEAD_COPIES * config.head_channels
+
+
+def _with_retained(live: int) -> int:
     return round(live + min(RETAINED_SHARE * live, RETAINED_LIMIT))
 
 
@@ -141,13 +203,59 @@ def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+"""Where Linux tells about memory, and about the limits that containers have."""
+
+
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be taken on `device`; None if the system does not tell."""
+    """Bytes that can still be taken on `device`; None if the system does not tell.
+
+    On the CPU of Linux, that is what is available without swapping and within the limits of the
+    process's control groups. Of a GPU, what PyTorch keeps without using it counts as free.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type != "cpu":
+        return None
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        kibibytes = _numbers(PROC / "meminfo")
+        groups = (PROC / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return None
-    kibibytes = {name: value.split()[0] for name, _, value in (x.partition(":") for x in lines)}
-    return 1024 * int(kibibytes["MemAvailable"]) if "MemAvailable" in kibibytes else None
+    if "MemAvailable" not in kibibytes:
+        return None
+    return min([1024 * kibibytes["MemAvailable"], *_left_in_groups(groups)])
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what PyTorch keeps of a GPU's memory without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _left_in_groups(lines: list[str]) -> Iterator[int]:
+    """What each control group that has a limit leaves; files are as kernel docs describe them."""
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2
+            root, limit, used = CGROUPS, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, used = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        while group.is_relative_to(root):
+            try:
+                left = int((group / limit).read_text()) - int((group / used).read_text())
+                # Files that the kernel remembers are forgotten when memory is short.
+                yield left + _numbers(group / "memory.stat").get("inactive_file", 0)
+            except (OSError, ValueError):  # no such group to see here, or "max": no limit
+                pass
+            group = group.parent
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Of a file of lines "name: number …"."""
+    words = (line.replace(":", " ").split() for line in path.read_text().splitlines())
+    return {name: int(number) for name, number, *_ in words}

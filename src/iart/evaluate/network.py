@@ -120,7 +120,7 @@ class Enlarger:
                 continue
             small = torch.stack([read_picture(path) for path in clip.lq[part.start : part.stop]])
             count = part.stop - part.start
-            large = upscale(small.float() / 255, model, window=count, overlap=0)
+            large = upscale(small.float() / 255, model, window=count, overlap=0, tile=None)
             if large.isnan().any():
                 raise WeightsError(
                     f"the network's frames of clip '{clip.name}' hold NaN: its weights are broken, "

@@ -1,42 +1,162 @@
-"""One window of frames → the same frames four times larger, whole or in tiles."""
+"""One window of frames → the same frames four times larger, in pieces that fit into memory.
+
+In tiles, the network still goes through time with the whole picture: every step of it, one frame of
+one branch, is done tile after tile before the next. So each step finds features of the step before
+it that lie in other tiles, and what a tile does not know about its surroundings cannot add up over
+time. Flow is computed once, on the whole picture.
+"""
+
+import logging
+from collections.abc import Callable
+from itertools import repeat
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iart.device import release_memory
 from iart.errors import DeviceError
-from iart.inference.tiles import enlarge_in_tiles
+from iart.inference.tiles import make_in_tiles
+from iart.inference.tiling import FLOW_TILES, Tiling, tile_multiple
+from iart.inference.windows import plan_windows
 from iart.model import IART
+from iart.model.flow import Flows, neighbour_flows
+
+_log = logging.getLogger(__name__)
+
+FLOW_OVERLAP = 128
+"""Pixels that neighbouring pieces of flow share."""
 
 
-def enlarge_window(
-    clip: Float[Tensor, "t 3 h w"], model: nn.Module, kept: slice, tile: int | None
-) -> Float[Tensor, "kept 3 4*h 4*w"]:
-    """Show the model one window, in tiles if asked for; the kept frames come back as `clip` is."""
-    like = next(model.parameters(), clip)
+class Enlarger:
+    """Shows a model one window after another.
 
-    def enlarge(piece: Tensor) -> Tensor:
+    Attributes:
+        tiling: what the model is shown at once; becomes smaller where memory runs out, and stays.
+    """
+
+    def __init__(self, model: nn.Module, tiling: Tiling) -> None:
+        self.model, self.tiling = model, tiling
+
+    def enlarge(
+        self, clip: Float[Tensor, "t 3 h w"], kept: slice
+    ) -> Float[Tensor, "kept 3 4*h 4*w"]:
+        """The kept frames of a window, on the device of the clip.
+
+        Raises:
+            DeviceError: the memory does not suffice, however small the pieces.
+        """
+        training = self.model.training
+        self.model.eval()
         try:
-            return model(piece[None].to(like))[0, kept].clamp(0, 1).to(clip)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            t, _, h, w = piece.shape
-            raise DeviceError(
-                f"{like.device} has too little memory for {t} frames of {w}x{h} at once. "
-                "Pass a smaller --window or --tile"
-            ) from error
+            with torch.inference_mode():
+                while True:
+                    try:
+                        return self._windows(clip, kept)
+                    except (RuntimeError, MemoryError) as error:
+                        if not _is_out_of_memory(error):
+                            raise
+                        self._shrink(clip, error)
+                    # Here the error has let go of the memory.
+                    release_memory(self._like(clip).device)
+        finally:
+            if training:
+                self.model.train()
 
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            if tile is None:
-                return enlarge(clip)
-            return enlarge_in_tiles(clip, enlarge, tile, multiple=_tile_multiple(model))
-    finally:
-        if training:
-            model.train()
+    def _like(self, clip: Tensor) -> Tensor:
+        return next(self.model.parameters(), clip)
+
+    def _shrink(self, clip: Tensor, error: Exception) -> None:
+        t, _, h, w = clip.shape
+        device = self._like(clip).device
+        smaller = self.tiling.smaller(h, w)
+        if smaller is None:
+            advice = "a smaller --window or --tile auto"
+            if self.tiling.tile is not None:
+                advice = "a smaller --window or another --device"
+            raise DeviceError(
+                f"{device} has too little memory for {t} frames of {w}x{h} in {self.tiling}. "
+                f"Pass {advice}"
+            ) from error
+        self.tiling = smaller
+        _log.warning("%s has run out of memory; from here on %s", device, smaller)
+
+    def _windows(self, clip: Tensor, kept: slice) -> Tensor:
+        """Shorter windows where this one has become too long."""
+        if len(clip) <= self.tiling.window:
+            return self._window(clip, kept)
+        first, end, _ = kept.indices(len(clip))
+        large = clip.new_empty(end - first, 3, *(4 * side for side in clip.shape[-2:]))
+        parts = plan_windows(repeat(False, len(clip)), self.tiling.window, self.tiling.overlap)
+        for part in parts:
+            start, stop = max(part.keep_start, first), min(part.keep_stop, end)
+            if start < stop:
+                large[start - first : stop - first] = self._window(
+                    clip[part.start : part.stop], slice(start - part.start, stop - part.start)
+                )
+        return large
+
+    def _window(self, clip: Tensor, kept: slice) -> Tensor:
+        model, like, tile = self.model, self._like(clip), self.tiling.tile
+        height, width = clip.shape[-2:]
+        if isinstance(model, IART):
+            if tile is None or tile >= max(height, width):
+                large = model(clip[None].to(like), kept=kept)
+            else:
+                frames = clip[None].to(like.dtype)
+                flows = _flows(model, frames, FLOW_TILES * tile)
+                large = model(frames, flows=flows, kept=kept, apply=_Tiles(model, clip, tile))
+            return large[0].clamp_(0, 1).to(clip)
+
+        def make(ys: slice, xs: slice) -> Tensor:
+            return model(clip[None, ..., ys, xs].to(like))[0, kept].clamp(0, 1).to(clip)
+
+        return make_in_tiles(height, width, make, tile or max(height, width))
+
+
+class _Tiles:
+    """Calls a part of the network for one tile after another; see `iart.model.propagate.Apply`."""
+
+    def __init__(self, model: IART, clip: Tensor, tile: int) -> None:
+        self._model, self._tile = model, tile
+        self._height, self._width = clip.shape[-2:]
+        self._home, self._device = clip.device, model.flow.mean.device
+
+    def __call__(self, part: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        def make(ys: slice, xs: slice) -> Tensor:
+            cut = (None if x is None else self._cut(x, ys, xs).to(self._device) for x in inputs)
+            return part(*cut).to(self._home)
+
+        return make_in_tiles(
+            self._height,
+            self._width,
+            make,
+            self._tile,
+            multiple=tile_multiple(self._model),
+            axes=(-2, -1) if part is self._model.head else (1, 2),
+        )
+
+    def _cut(self, x: Tensor, ys: slice, xs: slice) -> Tensor:
+        is_map = x.shape[1] not in (2, 3) or x.shape[2:] != (self._height, self._width)
+        return x[:, ys, xs] if is_map else x[..., ys, xs]
+
+
+def _flows(model: IART, frames: Float[Tensor, "1 t 3 h w"], side: int) -> Flows:
+    """Flows of the whole picture, where the frames lie; in pieces if it is larger than `side`."""
+    _, t, _, h, w = frames.shape
+    device = model.flow.mean.device
+    flows = frames.new_empty(2, 1, t - 1, 2, h, w)
+    for i in range(t - 1):
+        pair = frames[:, i : i + 2]
+
+        def make(ys: slice, xs: slice, pair: Tensor = pair) -> Tensor:
+            both = neighbour_flows(model.flow, pair[..., ys, xs].to(device))
+            return torch.stack(both).to(frames)[:, :, 0]
+
+        multiple = 2 ** (model.config.flow_levels - 1)
+        flows[:, :, i] = make_in_tiles(h, w, make, side, multiple=multiple, overlap=FLOW_OVERLAP)
+    backward, forward = flows.unbind(0)
+    return backward, forward
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -44,8 +164,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in ("can't allocate memory", "backend out of memory"))
-
-
-def _tile_multiple(model: nn.Module) -> int:
-    """Of what tiles should start on a multiple: twice the attention window."""
-    return 2 * max(model.config.window[1:]) if isinstance(model, IART) else 1

@@ -1,100 +1,109 @@
-"""Spatial tiles: a large picture enlarged piece by piece, with feathered seams.
+"""Spatial tiles: a large picture made piece by piece, with feathered seams.
 
 Convention: pixels are low-resolution ones unless a name says `large`; ranges are half-open.
 
-All tiles have the same size, so that the last one of a row or column is shifted back. The others
-start on multiples of twice the attention window: there a tile is cut into the same windows as the
-whole picture. Where two tiles overlap, the later one fades in over the earlier one, linearly from
-the border of the one to the border of the other. That is an interpolation, so equal tiles give
-exactly what they agree on.
+Tiles start on multiples of twice the attention window: there a tile is cut into the same windows as
+the whole picture. Neighbours share `overlap` pixels. What a tile shows near its border it made
+without knowing what lies beyond, so the outer parts of the overlap are context only: the later tile
+fades in over the earlier one, linearly, in the middle of it. That is an interpolation, so equal
+tiles give exactly what they agree on.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.model.upsample import SCALE
 
-TILE_OVERLAP = 16
-"""Pixels by which neighbouring tiles overlap at least."""
+TILE_OVERLAP = 32
+"""Pixels that neighbouring tiles share."""
+FEATHER_SHARE = 0.25
+"""Of the overlap: where one tile fades into the other."""
 
-Enlarge = Callable[[Float[Tensor, "t 3 h w"]], Float[Tensor, "kept 3 4*h 4*w"]]
+MakeTile = Callable[[slice, slice], Tensor]
+"""From the rows and columns of a tile to what becomes of it: any number of times larger."""
 
 
-def plan_tiles(size: int, tile: int, multiple: int = 1, overlap: int = TILE_OVERLAP) -> list[int]:
-    """Where the tiles of one axis start: [start, start + tile) for each, start < size.
+def plan_tiles(size: int, tile: int, multiple: int = 1, overlap: int = TILE_OVERLAP) -> list[slice]:
+    """The tiles of one axis: as few as can be, and nearly equal.
 
-    Starts are multiples of `multiple`, but for the last, which is shifted back to end at `size`.
-    Neighbours overlap by at least `overlap`. A picture no larger than a tile is one tile.
+    Starts are multiples of `multiple`, neighbours share `overlap` pixels, and none is longer than
+    `tile`. A picture no larger than a tile is one tile.
 
     Raises:
         OptionsError: the tile is too small to get on by `multiple` with this overlap.
     """
     if size <= tile:
-        return [0]
-    step = (tile - overlap) // multiple * multiple
-    if step < 1:
+        return [slice(0, size)]
+    longest_step = (tile - overlap) // multiple * multiple
+    if longest_step < 1:
         raise OptionsError(f"tile must be at least {overlap + multiple} pixels, got {tile}")
-    return [*range(0, size - tile, step), size - tile]
+    count = -(-(size - overlap) // longest_step)
+    step = -(-(size - overlap) // (count * multiple)) * multiple
+    return [slice(y, min(y + step + overlap, size)) for y in range(0, size - overlap, step)]
 
 
-def enlarge_in_tiles(
-    clip: Float[Tensor, "t 3 h w"],
-    enlarge: Enlarge,
+def make_in_tiles(
+    height: int,
+    width: int,
+    make: MakeTile,
     tile: int,
     *,
     multiple: int = 1,
     overlap: int = TILE_OVERLAP,
-) -> Float[Tensor, "kept 3 4*h 4*w"]:
-    """Apply `enlarge` to tiles of `tile`×`tile` pixels (less only where the picture is smaller).
+    axes: tuple[int, int] = (-2, -1),
+) -> Tensor:
+    """Put a picture together of tiles of at most `tile`×`tile` pixels.
 
     Args:
-        clip: on any device.
-        enlarge: gives a tile at ×4, all of its frames or some, the same ones for every tile.
+        height: of the picture.
+        width: of the picture.
+        make: called for every tile, row by row.
         tile: side in pixels.
-        multiple: of what the starts of tiles should be a multiple.
-        overlap: pixels that neighbours share at least.
+        multiple: of what the starts of tiles are a multiple.
+        overlap: pixels that neighbours share.
+        axes: of what `make` gives: rows, columns.
 
     Raises:
         OptionsError: the tile is too small for the overlap.
     """
-    h, w = clip.shape[-2:]
-    starts_x = plan_tiles(w, tile, multiple, overlap)
-
-    def strips() -> Iterator[Tensor]:
-        for y in plan_tiles(h, tile, multiple, overlap):
-            strip = clip[..., y : y + tile, :]
-            yield _join((enlarge(strip[..., x : x + tile]) for x in starts_x), starts_x, w, axis=-1)
-
-    return _join(strips(), plan_tiles(h, tile, multiple, overlap), h, axis=-2)
+    rows = plan_tiles(height, tile, multiple, overlap)
+    columns = plan_tiles(width, tile, multiple, overlap)
+    strips = (
+        _join((make(ys, xs) for xs in columns), columns, axes[1])
+        for ys in rows  # made one after another
+    )
+    return _join(strips, rows, axes[0])
 
 
-def _join(pieces: Iterator[Tensor], starts: list[int], size: int, axis: int) -> Tensor:
-    """Put enlarged pieces together along one axis, each fading in over those before."""
+def _join(pieces: Iterator[Tensor], places: list[slice], axis: int) -> Tensor:
+    """Put pieces together along one axis, each fading in over those before."""
     first = next(pieces)
-    if len(starts) == 1:
+    if len(places) == 1:
         return first
+    scale = first.shape[axis] // places[0].stop
     shape = list(first.shape)
-    shape[axis] = SCALE * size
+    shape[axis] = scale * places[-1].stop
     whole = first.new_empty(shape)
     whole.narrow(axis, 0, first.shape[axis]).copy_(first)
     done = first.shape[axis]
-    for start, piece in zip(starts[1:], pieces, strict=True):
-        place, length = SCALE * start, piece.shape[axis]
-        shared = done - place
-        seam = whole.narrow(axis, place, shared)
-        seam.lerp_(piece.narrow(axis, 0, shared), _ramp(shared, piece, axis))
-        whole.narrow(axis, done, place + length - done).copy_(
-            piece.narrow(axis, shared, length - shared)
+    for place, piece in zip(places[1:], pieces, strict=True):
+        start, length = scale * place.start, piece.shape[axis]
+        shared = done - start
+        feather = round(FEATHER_SHARE * shared)
+        context = (shared - feather) // 2
+        seam = whole.narrow(axis, start + context, feather)
+        seam.lerp_(piece.narrow(axis, context, feather), _ramp(feather, piece, axis))
+        known = context + feather
+        whole.narrow(axis, start + known, length - known).copy_(
+            piece.narrow(axis, known, length - known)
         )
-        done = place + length
+        done = start + length
     return whole
 
 
 def _ramp(length: int, like: Tensor, axis: int) -> Tensor:
     """From 0 to 1 over a seam, sampled at pixel centres, shaped to broadcast along `axis`."""
     ramp = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / length
-    return ramp if axis == -1 else ramp[:, None]
+    return ramp.view(-1, *(1,) * (like.ndim - 1 - axis % like.ndim))

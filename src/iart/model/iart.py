@@ -4,7 +4,9 @@ Xu, Yu, Wang, Yang, Wen, Yan: "Enhancing Video Super-Resolution via Implicit Res
 Alignment", CVPR 2024. Letters in shapes: b batch, t time, c channels, h w low-resolution size.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 import torch
@@ -124,8 +126,22 @@ class IART(nn.Module):
                 backward=backward,
                 apply=apply,
             )
-        pairs = zip(features[kept], frames[:, kept].unbind(1), strict=True)
-        return torch.stack([apply(self.head, *pair) for pair in pairs], dim=1)
+        shown = frames[:, kept].unbind(1)
+        pairs = zip(features[kept], shown, strict=True)
+        return _stack((apply(self.head, *pair) for pair in pairs), len(shown))
 
     def _extract(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w c"]:
         return self.extract(rearrange(frame, "b c h w -> b h w c"))
+
+
+def _stack(
+    frames: Iterator[Float[Tensor, "b 3 h w"]], count: int
+) -> Float[Tensor, "b {count} 3 h w"]:
+    """Stack along time; without a gradient in the memory of the result alone."""
+    if torch.is_grad_enabled():
+        return torch.stack(list(frames), dim=1)
+    first = next(frames)
+    clip = first.new_empty(first.shape[0], count, *first.shape[1:])
+    for i, frame in enumerate(chain([first], frames)):
+        clip[:, i] = frame
+    return clip

@@ -7,7 +7,7 @@ from dataclasses import fields
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -207,9 +207,9 @@ def _computing_in(model: IART, device: torch.device, dtype: torch.dtype) -> IART
     """The same model, whose features are computed in `dtype`."""
     forward = model.forward
 
-    def in_precision(frames: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 4*h 4*w"]:
+    def in_precision(*arguments: Any, **options: Any) -> Float[Tensor, "b t 3 h w"]:
         with autocast(device, dtype):
-            return forward(frames)
+            return forward(*arguments, **options)
 
     model.forward = in_precision
     return model

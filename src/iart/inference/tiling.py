@@ -1,0 +1,219 @@
+"""How much of a film the network is shown at once: planned from the memory that is free."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from iart.device import NetworkSizes, estimate_memory, estimate_tiled_memory, free_memory
+from iart.errors import DeviceError
+from iart.inference.tiles import TILE_OVERLAP, plan_tiles
+from iart.inference.windows import OVERLAP, WINDOW, check_windows
+from iart.model import IART
+from iart.model.upsample import SCALE
+
+_log = logging.getLogger(__name__)
+
+TileOption = int | Literal["auto"] | None
+"""What a caller may ask for: a side in pixels, "auto", or None for whole pictures at any price."""
+
+SAFE_SHARE = 0.75
+"""Of the free memory is planned with: the estimate is good to ±25 %."""
+SMALLEST_TILE = 3 * TILE_OVERLAP
+"""Smaller ones would do most of the work twice."""
+SHORTEST_WINDOW = 4
+FLOW_TILES = 4
+"""Side of the pieces that flow is computed in, in tiles: there a pixel takes far less memory."""
+
+FRAME, ENLARGED = 4 * 3, 4 * 3 * SCALE**2
+"""Bytes per low-resolution pixel of a picture in float32."""
+WAITING_FRAMES, WAITING_ENLARGED, ENCODER_PICTURES = 8, 7, 60
+"""Pictures on their way to and from the network, and those that an encoder holds back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What the network is shown at once. The result depends on it, a little.
+
+    Attributes:
+        window: frames.
+        overlap: frames of context at either end of a window.
+        tile: side of square tiles in pixels, at most; pictures no larger than that are shown whole.
+            None shows whole pictures, and gives up where the memory does not suffice.
+    """
+
+    window: int
+    overlap: int
+    tile: int | None
+
+    def __str__(self) -> str:
+        tiles = "whole pictures" if self.tile is None else f"tiles of {self.tile} pixels"
+        return f"{tiles}, {self.window} frames at once"
+
+    def smaller(self, height: int, width: int) -> "Tiling | None":
+        """What takes about half of the memory for a picture of this size; None if nothing does."""
+        if self.tile is None:
+            return None
+        tile = min(self.tile, max(height, width))
+        if tile > SMALLEST_TILE:
+            return replace(self, tile=max(SMALLEST_TILE, tile // 2))
+        if self.window > SHORTEST_WINDOW:
+            return _with_window(self, max(SHORTEST_WINDOW, self.window // 2))
+        return None
+
+
+def plan_tiling(
+    model: nn.Module,
+    height: int,
+    width: int,
+    *,
+    window: int = WINDOW,
+    overlap: int = OVERLAP,
+    tile: TileOption = "auto",
+    frames: int | None = None,
+    precision: str = "float32",
+    beside: int = 0,
+    share: float = 1.0,
+) -> Tiling:
+    """Decide what the network is shown at once, if that is left to us.
+
+    The first that fits into free memory of: whole pictures and the asked window, tiles as large as
+    can be, shorter windows. Says so (INFO), if it is not the first.
+
+    Args:
+        model: enlarges `b t 3 h w`; runs where its parameters lie.
+        height: of the pictures, in pixels.
+        width: of the pictures, in pixels.
+        window: frames at once, at most.
+        overlap: frames of context at either end of a window.
+        tile: side in pixels, or None for whole pictures: nothing is left to us; or "auto".
+        frames: of the clip, if it is short.
+        precision: that the model computes in.
+        beside: bytes that will be taken besides, where the clip lies: see `film_bytes`.
+        share: of the free memory that falls to this process.
+
+    Raises:
+        OptionsError: the window keeps no frame, or the tile is too small.
+        DeviceError: nothing fits; says how much would be needed.
+    """
+    check_windows(window, overlap)
+    asked = Tiling(window, overlap, max(height, width) if tile == "auto" else tile)
+    if tile != "auto":
+        if tile is not None:
+            for side in (height, width):
+                plan_tiles(side, tile, tile_multiple(model))
+        return asked
+    device, cpu = device_of(model), torch.device("cpu")
+    rooms = {
+        place: None if free is None else round(SAFE_SHARE * share * free)
+        for place in {device, cpu}
+        for free in [free_memory(place)]
+    }
+
+    def needed(tiling: Tiling) -> dict[torch.device, int]:
+        at_once = tiling.window if frames is None else min(tiling.window, frames)
+        network, held = _bytes(model, tiling, at_once, height, width, precision)
+        held += beside
+        return {cpu: network + held} if device == cpu else {device: network, cpu: held}
+
+    def fits(tiling: Tiling) -> bool:
+        return all(
+            room is None or size <= room
+            for place, size in needed(tiling).items()
+            for room in [rooms[place]]
+        )
+
+    tiling = asked
+    for tiling in _candidates(asked, tile_multiple(model)):
+        if fits(tiling):
+            break
+    else:
+        lacking = _lacking(needed(tiling), rooms)
+        raise DeviceError(
+            f"{width}x{height} is too large: {lacking} even in {tiling}. Free some memory, choose "
+            f"another --device, or pass --tile {tiling.tile} --window {tiling.window} to try it"
+        )
+    if tiling != asked:
+        lacking = _lacking(needed(asked), rooms)
+        _log.info("%dx%d in %s: otherwise %s", width, height, tiling, lacking)
+    return tiling
+
+
+def film_bytes(height: int, width: int) -> int:
+    """What is taken beside the network while a film is read, enlarged and encoded at once."""
+    waiting = WAITING_FRAMES * FRAME + WAITING_ENLARGED * ENLARGED
+    return height * width * (waiting + ENCODER_PICTURES * SCALE**2 * 3 // 2)
+
+
+def tile_multiple(model: nn.Module) -> int:
+    """Of what tiles start on a multiple: twice the attention window."""
+    return 2 * max(model.config.window[1:]) if isinstance(model, IART) else 1
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model runs."""
+    return next(model.parameters(), torch.empty(0)).device
+
+
+def network_bytes(
+    model: nn.Module, tiling: Tiling, height: int, width: int, precision: str = "float32"
+) -> int:
+    """Peak memory of the network and of what is held for it, where both share the memory."""
+    return sum(_bytes(model, tiling, tiling.window, height, width, precision))
+
+
+def _bytes(
+    model: nn.Module, tiling: Tiling, window: int, height: int, width: int, precision: str
+) -> tuple[int, int]:
+    """Where the network runs, and where the clip lies."""
+    pixels, side = height * width, max(height, width)
+    tile = side if tiling.tile is None else min(side, tiling.tile)
+    frames = FRAME * pixels * (window + 1)  # kept to be windows' context
+    config = getattr(model, "config", None)
+    if not isinstance(config, NetworkSizes):
+        # One that copies its output twice, as interpolation does.
+        piece = min(height, tile) * min(width, tile)
+        return 3 * ENLARGED * window * piece, frames + ENLARGED * window * pixels
+    if tile < side:
+        network, held = estimate_tiled_memory(
+            config, window, height, width, tile, FLOW_TILES * tile, precision
+        )
+        return network, held + frames
+    network = estimate_memory(config, window, height, width, precision)
+    on_cpu = device_of(model).type == "cpu"
+    return network, frames + (0 if on_cpu else ENLARGED * window * pixels)
+
+
+def _candidates(asked: Tiling, multiple: int) -> Iterator[Tiling]:
+    """From the largest to the smallest."""
+    assert asked.tile is not None
+    yield asked
+    windows = [asked.window]
+    while windows[-1] > SHORTEST_WINDOW:
+        windows.append(max(SHORTEST_WINDOW, windows[-1] // 2))
+    step = -(-TILE_OVERLAP // multiple) * multiple
+    for window in windows:
+        largest = asked.tile // step * step
+        tiles = [asked.tile, *range(largest, SMALLEST_TILE - 1, -step)]
+        for tile in tiles:
+            yield _with_window(replace(asked, tile=tile), window)
+
+
+def _with_window(tiling: Tiling, window: int) -> Tiling:
+    """Shorter windows have less context, so that they keep half of their frames."""
+    if window >= tiling.window:
+        return tiling
+    return replace(tiling, window=window, overlap=min(tiling.overlap, window // 4))
+
+
+def _lacking(needed: dict[torch.device, int], rooms: dict[torch.device, int | None]) -> str:
+    """Where the memory does not suffice."""
+    return " and ".join(
+        f"{place} would need {size / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB may be used"
+        for place, size in needed.items()
+        for room in [rooms[place]]
+        if room is not None and size > room
+    )
