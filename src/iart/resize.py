@@ -96,6 +96,29 @@ def imresize(image: Float[Tensor, "*b h w"], scale: int | float) -> Float[Tensor
     return columns.columns(rows.rows(wide))
 
 
+def bicubic(
+    image: Float[Tensor, "*b h w"], height: int, width: int
+) -> Float[Tensor, "*b height width"]:
+    """Resize to any size with the kernel and borders of `imresize`; the axes may differ in scale.
+
+    The result may leave the range of the input at edges. Axes that keep their size are not touched.
+
+    Args:
+        image: floating point; computed in its own precision.
+        height: at least 1.
+        width: at least 1.
+    """
+    h, w = image.shape[-2:]
+    if height != h:
+        image = _bicubic_to(h, height).rows(image)
+    return _bicubic_to(w, width).columns(image) if width != w else image
+
+
+@lru_cache(maxsize=64)
+def _bicubic_to(size: int, outputs: int) -> Band:
+    return _resampling(size, outputs, outputs / size, _cubic, 2)
+
+
 def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Keys' cubic kernel with a = −0.5: support [−2, 2], 1 at 0, 0 at other integers."""
     x = x.abs()

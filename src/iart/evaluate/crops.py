@@ -5,8 +5,8 @@ the ground truth, multiples of 4, so that the same place is whole pixels of the 
 """
 
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from einops import reduce
@@ -24,6 +24,69 @@ SCALE = 4
 EXAMINED = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The same part of several pictures of one frame.
+
+    Attributes:
+        frame: the frame's name.
+        y: the top row, a multiple of 4.
+        x: the left column, likewise.
+        difference: mean over the place of largest minus smallest value, 0 … 255.
+        pictures: the part of each.
+    """
+
+    frame: str
+    y: int
+    x: int
+    difference: float
+    pictures: dict[str, UInt8[Tensor, "3 y x"]]
+
+
+class Places:
+    """The places where pictures differ most, over all frames that are added.
+
+    They do not overlap, whatever their frames, so that they show different things.
+
+    Attributes:
+        found: those that differ most first.
+    """
+
+    def __init__(self, *, count: int, size: int) -> None:
+        """Look for places.
+
+        Args:
+            count: how many.
+            size: their side in pixels, a multiple of 4; less in small frames.
+        """
+        self.found: list[Place] = []
+        self._count, self._size = count, size
+
+    def add(
+        self,
+        name: str,
+        pictures: Mapping[str, UInt8[Tensor, "3 h w"]],
+        more: Mapping[str, UInt8[Tensor, "3 h w"]] | None = None,
+    ) -> None:
+        """Look at one more frame.
+
+        Args:
+            name: the frame's name.
+            pictures: those that are compared.
+            more: cut like the others, but not compared.
+        """
+        if self._count < 1:
+            return
+        spread, size = _spread(list(pictures.values())), self._size
+        shown = {**pictures, **(more or {})}
+        for y, x, difference in _best(spread, size, self._count):
+            if len(self.found) == self._count and difference <= self.found[-1].difference:
+                break
+            parts = {key: p[:, y : y + size, x : x + size].clone() for key, p in shown.items()}
+            self.found.append(Place(name, y, x, difference, parts))
+        self.found = _apart(self.found, size)[: self._count]
+
+
 class CropPicker:
     """The best places of one clip so far; sees one frame at a time and keeps only the places.
 
@@ -37,10 +100,8 @@ class CropPicker:
 
     def __init__(self, frames: int, *, count: int = 3, size: int = 64) -> None:
         self._examined = {(2 * i + 1) * frames // (2 * EXAMINED) for i in range(EXAMINED)}
-        self._count = count
-        self._size = size
+        self._places = Places(count=count, size=size)
         self._seen = 0
-        self._crops: list[Crop] = []
 
     def add(
         self,
@@ -58,33 +119,29 @@ class CropPicker:
             gt: the ground truth.
         """
         index, self._seen = self._seen, self._seen + 1
-        if index not in self._examined or self._count < 1:
+        if index not in self._examined:
             return
         pictures = {"result": result, "gt": gt}
+        enlarged = {}
         if lr is not None:
             pictures["bicubic"] = to_uint8(imresize(lr.float() / 255, SCALE))
-        spread = _spread(list(pictures.values()))
-        if lr is not None:
-            pictures["lr"] = lr.repeat_interleave(SCALE, dim=1).repeat_interleave(SCALE, dim=2)
-        for y, x, difference in _best(spread, self._size, self._count):
-            png = {
-                key: _png(picture[:, y : y + self._size, x : x + self._size])
-                for key, picture in pictures.items()
-            }
-            self._crops.append(
-                Crop(
-                    *(name, y, x, difference),
-                    lr=png.get("lr"),
-                    bicubic=png.get("bicubic"),
-                    result=png["result"],
-                    gt=png["gt"],
-                )
-            )
-        self._crops = _apart(self._crops, self._size)[: self._count]
+            enlarged["lr"] = lr.repeat_interleave(SCALE, dim=1).repeat_interleave(SCALE, dim=2)
+        self._places.add(name, pictures, enlarged)
 
     def crops(self) -> tuple[Crop, ...]:
         """The places found, those that differ most first."""
-        return tuple(self._crops)
+        return tuple(map(_crop, self._places.found))
+
+
+def _crop(place: Place) -> Crop:
+    png = {key: _png(picture) for key, picture in place.pictures.items()}
+    return Crop(
+        *(place.frame, place.y, place.x, place.difference),
+        lr=png.get("lr"),
+        bicubic=png.get("bicubic"),
+        result=png["result"],
+        gt=png["gt"],
+    )
 
 
 def limit_crops(clips: Iterable[ClipRecord], most: int = 24) -> tuple[ClipRecord, ...]:
@@ -122,12 +179,12 @@ def _best(spread: Float[Tensor, "h w"], size: int, count: int) -> Iterator[tuple
         means[top : y + window[0], left : x + window[1]] = -1
 
 
-def _apart(crops: list[Crop], size: int) -> list[Crop]:
+def _apart(places: list[Place], size: int) -> list[Place]:
     """Highest first, without those that overlap a higher one."""
-    kept: list[Crop] = []
-    for crop in sorted(crops, key=lambda crop: -crop.difference):
-        if all(max(abs(crop.y - other.y), abs(crop.x - other.x)) >= size for other in kept):
-            kept.append(crop)
+    kept: list[Place] = []
+    for place in sorted(places, key=lambda place: -place.difference):
+        if all(max(abs(place.y - other.y), abs(place.x - other.x)) >= size for other in kept):
+            kept.append(place)
     return kept
 
 

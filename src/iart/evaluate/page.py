@@ -1,9 +1,10 @@
 """A benchmark's record as one HTML file that needs nothing else: no scripts, no network."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
+from iart.evaluate.plot import STYLE as CHART_STYLE
 from iart.evaluate.plot import line_chart
 from iart.evaluate.record import Crop, Record
 from iart.evaluate.summary import (
@@ -20,9 +21,11 @@ PLOTTED = ("psnr", "ssim")
 PLOTTED_CLIPS = 24  # at most so many clips get charts: those with the lowest scores
 PICTURES = (("LR", "lr"), ("bicubic", "bicubic"), ("result", "result"), ("ground truth", "gt"))
 
-STYLE = """
-:root { color-scheme: light dark; --line: #0b6fc2; --soft: #8884; --muted: #6b6b6b; }
-@media (prefers-color-scheme: dark) { :root { --line: #6cb6ff; --muted: #a5a5a5; } }
+STYLE = (
+    CHART_STYLE
+    + """
+:root { --muted: #6b6b6b; }
+@media (prefers-color-scheme: dark) { :root { --muted: #a5a5a5; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
@@ -37,27 +40,20 @@ th:first-child, td:first-child, .remark { text-align: left; }
 tr.mean td { font-weight: 600; } tr:not(.clip) + .clip td { border-top: 2px solid currentColor; }
 .charts { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
 .charts figure { margin: 0; flex: 1 1 400px; max-width: 530px; }
-svg.chart { width: 100%; font: 11px system-ui, sans-serif; }
-.chart text { fill: currentColor; } .mid { text-anchor: middle; } .end { text-anchor: end; }
-.chart path { fill: none; } path.grid { stroke: var(--soft); }
-path.line { stroke: var(--line); stroke-width: 1.5; }
-path.mean { stroke: currentColor; stroke-dasharray: 5 4; opacity: .6; }
-.dot { fill: var(--line); } .equal { fill: none; stroke: var(--line); stroke-width: 1.5; }
 .crop { display: flex; flex-wrap: wrap; gap: .6rem; }
 .crop figure { margin: 0; } figcaption { color: var(--muted); font-size: .85rem; }
 .crop img { width: 256px; display: block; image-rendering: pixelated; }
 """
+)
 
 
 def html(record: Record) -> str:
     """The page: facts, scores, charts of each frame's scores, crops."""
-    title = escape(f"{record.protocol.name}: {record.model}")
     facts = "".join(
         f"<dt>{escape(name)}</dt><dd>{_fact(name, v)}</dd>" for name, v in facts_of(record)
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in notes_of(record))
     parts = [
-        f"<h1>{title}</h1>",
         f"<dl>{facts}</dl>",
         "<h2>Scores</h2>",
         _table(record),
@@ -65,12 +61,22 @@ def html(record: Record) -> str:
         *_charts(record),
         *_crops(record),
     ]
+    return document(f"{record.protocol.name}: {record.model}", parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page under a title that needs nothing else.
+
+    Args:
+        title: text.
+        parts: HTML, one below the other; empty ones are left out.
+    """
+    title = escape(title)
+    body = "\n".join(part for part in (f"<h1>{title}</h1>", *parts) if part)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
+        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
 

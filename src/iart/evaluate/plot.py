@@ -1,13 +1,28 @@
 """Line charts as SVG text: no scripts, colours from the page, readable by a screen reader."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import takewhile
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 38  # margins
 MARKED = 150  # points up to which each has a mark that names it under the pointer
+LEGEND = 16  # height of the line of names above several lines
+
+STYLE = """
+:root { color-scheme: light dark; --line: #0b6fc2; --other: #c2500b; --soft: #8884; }
+@media (prefers-color-scheme: dark) { :root { --line: #6cb6ff; --other: #ffa657; } }
+svg.chart { width: 100%; font: 11px system-ui, sans-serif; }
+.chart text { fill: currentColor; } .mid { text-anchor: middle; } .end { text-anchor: end; }
+.chart path { fill: none; } path.grid { stroke: var(--soft); }
+path.line { stroke: var(--line); stroke-width: 1.5; } path.other { stroke: var(--other); }
+path.mean { stroke: currentColor; stroke-dasharray: 5 4; opacity: .6; }
+.dot { fill: var(--line); } .equal { fill: none; stroke: var(--line); stroke-width: 1.5; }
+.dot.other { fill: var(--other); } .equal.other { stroke: var(--other); }
+.chart text.name { fill: var(--line); } .chart text.name.other { fill: var(--other); }
+"""
+"""CSS that charts need."""
 
 
 def line_chart(
@@ -24,47 +39,108 @@ def line_chart(
         unit: label of the vertical axis.
         axis: label of the horizontal axis, which counts points from 0.
     """
-    finite = [value for value in values if math.isfinite(value)]
+    return lines_chart({"": values}, names, title=title, unit=unit, axis=axis)
+
+
+def lines_chart(
+    lines: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    *,
+    title: str,
+    unit: str,
+    axis: str,
+) -> str:
+    """As `line_chart`, of one or two lines over the same points, each by its name.
+
+    Args:
+        lines: values by name of the line; names are shown if there are two lines.
+        names: see `line_chart`, as the rest.
+        title: what the chart shows.
+        unit: of the vertical axis.
+        axis: label of the horizontal axis.
+    """
+    finite = [value for values in lines.values() for value in values if math.isfinite(value)]
+    count = max(map(len, lines.values()))
     ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
     low, high = ticks[0], ticks[-1]
+    top = TOP + (LEGEND if len(lines) > 1 else 0)
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
 
     def x_of(index: int) -> float:
-        share = index / (len(values) - 1) if len(values) > 1 else 0.5
+        share = index / (count - 1) if count > 1 else 0.5
         return round(LEFT + (right - LEFT) * share, 1)
 
     def y_of(value: float) -> float:
-        return round(TOP + (bottom - TOP) * (high - min(value, high)) / (high - low), 1)
+        return round(top + (bottom - top) * (high - min(value, high)) / (high - low), 1)
 
     parts = [_grid(y_of(tick), _tick_text(tick, ticks), right) for tick in ticks]
-    for index in _whole_ticks(len(values)):
+    for index in _whole_ticks(count):
         x = x_of(index)
         parts.append(f'<path class="grid" d="M{x} {bottom}v4"/>')
         parts.append(f'<text x="{x}" y="{bottom + 17}" class="mid">{index}</text>')
     parts.append(
         f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 4}" class="mid">{escape(axis)}</text>'
     )
-    centre = (TOP + bottom) / 2
+    centre = (top + bottom) / 2
     turned = f'x="12" y="{centre}" transform="rotate(-90 12 {centre})"'
     parts.append(f'<text {turned} class="mid">{escape(unit)}</text>')
-    words = "all infinite"
-    if finite:
-        mean = math.fsum(finite) / len(finite)
-        words = f"lowest {min(finite):.4f}, highest {max(finite):.4f}, mean {mean:.4f}"
-        parts.append(f'<path class="mean" d="M{LEFT} {y_of(mean)}H{right}"/>')
-    for run in _finite_runs(values):
-        line = "L".join(f"{x_of(i)} {y_of(values[i])}" for i in run)
-        parts.append(f'<path class="line" d="M{line}"/>')
-    for index, value in enumerate(values if len(values) <= MARKED else []):
-        kind, text = ("dot", f"{value:.4f}") if math.isfinite(value) else ("equal", "infinite")
-        parts.append(
-            f'<circle class="{kind}" cx="{x_of(index)}" cy="{y_of(value)}" r="2.4">'
-            f"<title>{escape(names[index])}: {text}</title></circle>"
-        )
+    told: list[str] = []
+    for name, values, other in zip(lines, lines.values(), ("", " other"), strict=False):
+        if len(lines) > 1:
+            place = f'x="{right if other else LEFT}" class="name{other}{" end" if other else ""}"'
+            parts.append(f'<text {place} y="{TOP}">{escape(name)}</text>')
+        parts += _line(values, names, name, other, x_of, y_of)
+        told.append(f"{name} {_summary(values)}".strip())
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        f' aria-label="{escape(title)}: {words}">{"".join(parts)}</svg>'
+        f' aria-label="{escape(title)}: {escape("; ".join(told))}">{"".join(parts)}</svg>'
     )
+
+
+def chart_file(charts: Sequence[str]) -> str:
+    """Charts below each other as the text of one SVG file."""
+    height = HEIGHT * len(charts)
+    placed = "".join(
+        chart.replace("<svg ", f'<svg y="{HEIGHT * i}" height="{HEIGHT}" ', 1)
+        for i, chart in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+        f' width="{2 * WIDTH}" height="{2 * height}"><style>{STYLE}</style>{placed}</svg>\n'
+    )
+
+
+def _summary(values: Sequence[float]) -> str:
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return "all infinite"
+    mean = math.fsum(finite) / len(finite)
+    return f"lowest {min(finite):.4f}, highest {max(finite):.4f}, mean {mean:.4f}"
+
+
+def _line(
+    values: Sequence[float],
+    names: Sequence[str],
+    name: str,
+    other: str,
+    x_of: Callable[[int], float],
+    y_of: Callable[[float], float],
+) -> Iterator[str]:
+    """The mean of a line, the line and its marks."""
+    finite = [value for value in values if math.isfinite(value)]
+    if finite:
+        y = y_of(math.fsum(finite) / len(finite))
+        yield f'<path class="mean" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
+    for run in _finite_runs(values):
+        line = "L".join(f"{x_of(i)} {y_of(values[i])}" for i in run)
+        yield f'<path class="line{other}" d="M{line}"/>'
+    for index, value in enumerate(values if len(values) <= MARKED else []):
+        kind, text = ("dot", f"{value:.4f}") if math.isfinite(value) else ("equal", "infinite")
+        point = f"{name}, {names[index]}" if name else names[index]
+        yield (
+            f'<circle class="{kind}{other}" cx="{x_of(index)}" cy="{y_of(value)}" r="2.4">'
+            f"<title>{escape(point)}: {text}</title></circle>"
+        )
 
 
 def _grid(y: float, text: str, right: int) -> str:
