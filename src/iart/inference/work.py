@@ -28,6 +28,7 @@ from iart.video.writing import Writing
 
 # Frames between the threads: enough to bridge a burst (a window comes out of the network at once).
 READ_AHEAD = 8
+CONFORM_BEHIND = 2
 WRITE_BEHIND = 4
 
 
@@ -72,7 +73,8 @@ class Work:
     ) -> End:
         """Enlarge every segment that nobody else has.
 
-        Reading, the network, encoding and the end of the segment before go on at the same time.
+        Reading, the network, resampling, encoding and the end of the segment before go on at the
+        same time.
 
         Args:
             reader: of the source.
@@ -83,10 +85,16 @@ class Work:
             OutputError: the disk is full, or writing fails otherwise.
         """
         share = _Share(self)
+
+        def pass_on(item: tuple[Ticket, Frame]) -> None:
+            ticket, frame = item
+            write((ticket, self.conform.after(frame)))
+
         with (
             read_ahead(self.conform.before(reader), READ_AHEAD) as frames,
             _Sink(self) as sink,
             write_behind(sink.write, WRITE_BEHIND) as write,
+            write_behind(pass_on, CONFORM_BEHIND) as conform,
         ):
             for frame in upscale_frames(
                 frames,
@@ -96,7 +104,7 @@ class Work:
                 tile=self.tile,
                 wanted=share.wants,
             ):
-                write((share.tickets.popleft(), frame))
+                conform((share.tickets.popleft(), frame))
                 done()
         return End(share.frames, share.segments, tuple(reader.losses))
 
@@ -136,7 +144,7 @@ class _Sink:
     """Writes frames in order; each segment is finished while the next one is under way."""
 
     def __init__(self, work: Work) -> None:
-        self._output, self._parts, self._conform = work.output, work.parts, work.conform
+        self._output, self._parts = work.output, work.parts
         self._segment: Segment | None = None
         self._writer: PartWriter | None = None
         self._thread = ThreadPoolExecutor(1, "finish")
@@ -151,7 +159,7 @@ class _Sink:
                 self._segment = ticket.segment
                 self._writer = self._parts.open(ticket.segment)
             assert self._writer is not None
-            self._writer.write(self._conform.after(frame), ticket)
+            self._writer.write(frame, ticket)
 
     def __enter__(self) -> "_Sink":
         return self
