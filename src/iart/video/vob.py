@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 SECTOR_BYTES = 2048
 
@@ -46,9 +45,9 @@ class VobStream(io.RawIOBase):
             OSError: a file cannot be opened.
         """
         super().__init__()
-        self._files: list[BinaryIO] = [file.open("rb") for file in files]
+        self._files: list[io.BufferedIOBase] = [file.open("rb") for file in files]
         # each a file, its first sector there, and its first sector here
-        self._runs: list[tuple[BinaryIO, int, int]] = []
+        self._runs: list[tuple[io.BufferedIOBase, int, int]] = []
         at = 0
         for file, path in zip(self._files, files, strict=True):
             sectors = -(-path.stat().st_size // SECTOR_BYTES)
@@ -105,13 +104,20 @@ class VobStream(io.RawIOBase):
         """Whether sectors here and there are marked as scrambled (CSS).
 
         Raises:
-            OSError: a sector cannot be read, as those of protected discs.
+            OSError: half of those looked at cannot be read, as those of protected discs.
         """
         step = max(1, self._sectors // _SAMPLES)
-        scrambled = 0
-        for first in range(0, self._sectors, step):
-            block = self._raw(first, min(step, _SAMPLE_SECTORS))
-            scrambled += sum(_is_scrambled(sector) for sector in _cut(block))
+        samples = range(0, self._sectors, step)
+        scrambled, errors = 0, []
+        for first in samples:
+            try:
+                block = self._raw(first, min(step, _SAMPLE_SECTORS), _read)
+            except OSError as error:
+                errors.append(error)
+            else:
+                scrambled += sum(_is_scrambled(sector) for sector in _cut(block))
+        if 2 * len(errors) > len(samples):
+            raise errors[0]
         return scrambled >= 2
 
     def _joined(self, number: int) -> bytes:
@@ -128,16 +134,20 @@ class VobStream(io.RawIOBase):
             yield from _cut(self._raw(first, _BLOCK_SECTORS))
             first += _BLOCK_SECTORS
 
-    def _raw(self, first: int, count: int) -> bytes:
+    def _raw(
+        self,
+        first: int,
+        count: int,
+        read: Callable[[io.BufferedIOBase, int, int], bytes] | None = None,
+    ) -> bytes:
         """Unchanged sectors [first, first + count), as many as there are."""
+        read = read or _read_over_damage
         data, end = b"", min(first + count, self._sectors)
         while first < end:
             index = bisect_right(self._run_starts, first) - 1
             file, there, here = self._runs[index]
             until = min([end, *self._run_starts[index + 1 : index + 2]])
-            file.seek((there + first - here) * SECTOR_BYTES)
-            wanted = (until - first) * SECTOR_BYTES
-            data += file.read(wanted).ljust(wanted, b"\0")
+            data += read(file, there + first - here, until - first)
             first = until
         return data
 
@@ -240,6 +250,22 @@ def declare_subtitles(numbers: Sequence[int]) -> bytes:
         return data
     rest = SECTOR_BYTES - len(data) - 6
     return data + _PREFIX + bytes([_PADDING]) + rest.to_bytes(2) + b"\xff" * rest
+
+
+def _read(file: io.BufferedIOBase, first: int, count: int) -> bytes:
+    """Sectors of a file, zeros after its end."""
+    file.seek(first * SECTOR_BYTES)
+    return file.read(count * SECTOR_BYTES).ljust(count * SECTOR_BYTES, b"\0")
+
+
+def _read_over_damage(file: io.BufferedIOBase, first: int, count: int) -> bytes:
+    """The same with zeros for sectors that cannot be read: decoders go on after them."""
+    try:
+        return _read(file, first, count)
+    except OSError:
+        if count == 1:
+            return bytes(SECTOR_BYTES)
+        return b"".join(_read_over_damage(file, first + index, 1) for index in range(count))
 
 
 def _cut(block: bytes) -> Iterator[bytes]:
