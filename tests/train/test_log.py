@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iart.train.curve import draw_curve, read_curves, ticks
+from iart.train.curve import draw_curve, read_curves, thinned, ticks
 from iart.train.log import Log
 from tests.train.tiny import folder_of, make_pairs, options, run
 
@@ -118,6 +118,13 @@ def test_curves_of_a_log(folder: Path):
     draw_curve(log, folder / "curve.png")
     with Image.open(folder / "curve.png") as image:
         assert image.size == (900, 600)
+
+
+def test_long_curves_are_thinned():
+    points = thinned([(float(x), float(x % 2)) for x in range(1000)], limit=250)
+    assert len(points) == 250
+    assert points[1] == (5.5, 0.5)
+    assert thinned(points, limit=250) == points
 
 
 def test_nothing_to_draw(folder: Path):

@@ -3,7 +3,9 @@
 import json
 import math
 import signal
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,19 @@ import pytest
 import torch
 from PIL import Image
 
-from iart.errors import DataError, OptionsError, TrainingError, WeightsError
+from iart.errors import (
+    DataError,
+    MissingExtraError,
+    OutputError,
+    TrainingError,
+    WeightsError,
+)
 from iart.model import IART
 from iart.train import loop
+from iart.train.draws import depth_draws
 from iart.train.loss import Objective
 from iart.train.state import TrainState, averaged
+from iart.train.stop import StopSignals
 from iart.weights import read_metadata, read_model
 from tests.train.tiny import (
     SCENES,
@@ -50,19 +60,19 @@ def test_a_run_learns_and_leaves_weights(folder: Path):
     for path in (folder / "pairs" / "lq").rglob("*.png"):  # darker: what it can learn soon
         Image.open(path).point([value // 2 for value in range(256)] * 3).save(path)
     chosen = options(
-        train__total_iter=30, train__optim_g__lr=1e-2, train__flow_lr_mul=0.0,
-        network_g__drop_path_rate=0.0, logger__print_freq=10,
+        train__total_iter=15, train__optim_g__lr=2e-2, train__flow_lr_mul=0.0,
+        network_g__drop_path_rate=0.0, logger__print_freq=5,
     )  # fmt: skip
     lines = run(chosen)
     losses = [entry["loss"] for entry in entries()]
     assert len(losses) == 3
     assert losses[-1] < 0.6 * losses[0]
-    weights = folder_of() / "models" / "net_g_30.safetensors"
+    weights = folder_of() / "models" / "net_g_15.safetensors"
     assert lines[-1] == f"weights: {weights}"
     assert read_model(weights).config == chosen.network_g.config()
-    assert read_metadata(weights) == {"step": "30"}
+    assert read_metadata(weights) == {"step": "15"}
     assert_same(dict(read_model(weights).state_dict()), dict(state_of()["average"]))
-    assert lines[0].startswith("step 10 of 30  loss 0.")
+    assert lines[0].startswith("step 5 of 15  loss 0.")
     assert lines[0].endswith(" left")
 
 
@@ -175,10 +185,10 @@ def lessons(**changes: Any) -> Any:
 
 def test_teaching_flow_lowers_its_error(folder: Path):
     make_scenes(folder / "scenes")
-    for count in (20, 80):  # errors are logged as means since the last save
+    for count in (20, 50):  # errors are logged as means since the last save
         run(
             lessons(total_iter=count, batch_size_per_gpu=4, lr=3e-3, max_shift=2.0),
-            0.0 if count < 80 else None,
+            0.0 if count < 50 else None,
         )
     errors = [entry["flow_error"] for entry in entries() if "flow_error" in entry]
     assert errors[-1] < 0.9 * errors[0]
@@ -193,12 +203,6 @@ def test_lessons_in_pieces_are_straight_lessons(folder: Path):
     assert state_of()["step"] == 1
     run(lessons())
     assert_same(state_of(), state_of("straight"))
-
-
-def test_lessons_need_scenes():
-    chosen = options(train__flow={"total_iter": 3, "lr": 1e-3, "size": 16})
-    with pytest.raises(OptionsError, match=r"datasets\.train\.type=SceneDataset"):
-        run(chosen)
 
 
 # ---- stopping and going on
@@ -282,7 +286,7 @@ def test_a_damaged_state_is_not_resumed(keep: int):
 def test_a_signal_saves_and_stops(monkeypatch: pytest.MonkeyPatch):
     run(options(name="straight"))
     before = signal.getsignal(signal.SIGTERM)
-    _during_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    _during_step(monkeypatch, 2, lambda _: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
         run(options())
     assert state_of()["step"] == 2
@@ -294,21 +298,24 @@ def test_a_signal_saves_and_stops(monkeypatch: pytest.MonkeyPatch):
 # ---- what is not finite
 
 
-def _during_step(monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[], Any]) -> None:
+def _during_step(
+    monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[torch.Tensor], Any]
+) -> None:
     """Do something when the loss is computed for the `count`th time; its result is added to it."""
     original, calls = Objective.__call__, []
 
     def changed(self: Objective, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         calls.append(1)
         loss = original(self, output, truth)
-        return loss + (action() or 0.0) if len(calls) == count else loss
+        more = action(output) if len(calls) == count else None
+        return loss if more is None else loss + more
 
     monkeypatch.setattr(loop.Objective, "__call__", changed)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
     run(options(name="two", train__total_iter=2, logger__save_checkpoint_freq=1))
-    _during_step(monkeypatch, 3, lambda: math.nan)
+    _during_step(monkeypatch, 3, lambda _: math.nan)
     with pytest.raises(TrainingError) as caught:
         run(options(logger__save_checkpoint_freq=1))
     message = str(caught.value)
@@ -328,16 +335,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch
 
 
 def test_steps_that_are_not_finite_can_be_left_out(monkeypatch: pytest.MonkeyPatch):
-    _during_step(monkeypatch, 2, lambda: math.inf)
+    _during_step(monkeypatch, 2, lambda _: math.inf)
     skipping = {"train__on_nonfinite": "skip", "train__nonfinite_limit": 1}
     run(options(**skipping))
     state = state_of()
     assert (state["step"], state["samples"], state["nonfinite"]) == (4, 4, 1)
     steps = {int(s["step"]) for s in state["optimizer"]["state"].values()}
     assert steps == {3}
-    _during_step(monkeypatch, 1, lambda: math.inf)
+    _during_step(monkeypatch, 1, lambda _: math.inf)
     with pytest.raises(TrainingError, match=r"loss is inf at step 4 \(2 such steps\)"):
         run(options(train__total_iter=6, **skipping))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
+    # √0 = 0, but its slope is infinite; and infinity times 0 is no number.
+    _during_step(monkeypatch, 1, lambda output: (0 * output.sum()).sqrt())
+    with pytest.raises(TrainingError, match="the gradient is not finite at step 0: 'experiments"):
+        run(options())
 
 
 def test_weights_that_are_not_finite_are_not_saved():
@@ -354,6 +368,49 @@ def test_weights_that_are_not_finite_are_not_saved():
         state.save(latest())
     assert {path: path.read_bytes() for path in files} == files
     assert not list(folder_of().glob("*/*.part"))
+
+
+# ---- parts
+
+
+def test_draws_belong_to_samples():
+    config = options().network_g.config()
+    draws = depth_draws(config, 0, [3, 8], 5)
+    assert draws is not None
+    assert draws.shape == (2, 2, 5, 2, 2)
+    assert 0 <= draws.min() < draws.max() < 1
+    alone = [depth_draws(config, 0, [index], 5) for index in (3, 8)]
+    assert all(x is not None and x[0].equal(y) for x, y in zip(alone, draws, strict=True))
+    another = depth_draws(config, 1, [3], 5)
+    assert another is not None
+    assert not another[0].equal(draws[0])
+    assert depth_draws(replace(config, drop_path=0.0), 0, [3], 5) is None
+
+
+def test_a_second_signal_does_not_wait_for_the_step(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr("iart.train.stop.time.monotonic", lambda: now)
+    with StopSignals() as stop:
+        assert not stop.received
+        signal.raise_signal(signal.SIGINT)
+        now = 100.5  # a launcher passed it on
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received
+        now = 102.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_training_without_its_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'iart-vsr\[train\]'"):
+        run(options())
+
+
+def test_a_folder_that_cannot_be_made():
+    Path("experiments").write_text("a file")
+    with pytest.raises(OutputError, match="cannot write 'experiments/tiny/training_states'"):
+        run(options())
 
 
 # ---- data

@@ -22,7 +22,7 @@ def draw_curve(log: Path, target: Path) -> None:
     panels = [("loss", {"loss": losses}, True)] if len(losses) > 1 else []
     psnr = {name: points for name, points in scores.items() if len(points) > 1}
     if psnr:
-        panels.append(("validation", psnr, False))
+        panels.append(("validation, PSNR in dB", psnr, False))
     if not panels:
         return
     image = Image.new("RGB", (WIDTH, PANEL * len(panels)), "white")
@@ -49,6 +49,13 @@ def read_curves(log: Path) -> tuple[Points, dict[str, Points]]:
         name.removeprefix("val/"): [(float(x), y) for x, y in points]
         for name, points in curves.items()
     }
+
+
+def thinned(points: Points, limit: int = 300) -> Points:
+    """Means of neighbours, so that at most about `limit` points are left to draw."""
+    size = -(-len(points) // limit)
+    groups = (points[i : i + size] for i in range(0, len(points), size))
+    return [(sum(x) / len(x), sum(y) / len(y)) for x, y in (zip(*g, strict=True) for g in groups)]
 
 
 def ticks(low: float, high: float, *, logarithmic: bool = False) -> list[float]:
@@ -105,7 +112,7 @@ def _panel(
     right = WIDTH - RIGHT
     for i, (name, points) in reversed(list(enumerate(curves.items()))):
         colour = COLOURS[i % len(COLOURS)]
-        line = [place(x, y) for x, y in points]
+        line = [place(x, y) for x, y in thinned(points)]
         draw.line(line, fill=colour, width=2, joint="curve")
         if len(line) <= 60:
             for x, y in line:

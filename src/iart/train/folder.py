@@ -12,12 +12,12 @@ the smoothed weights; the states hold both.
 """
 
 import re
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from iart.evaluate.sharing import writing
 from iart.model import IART, IARTConfig
 from iart.train.state import TrainState
 from iart.weights import save_model
@@ -45,11 +45,16 @@ class RunFolder:
         self._suffix = ".pth" if published else ".safetensors"
 
     def prepare(self) -> None:
-        """Make the folders; take away what a killed run left half-written."""
+        """Make the folders; take away what a killed run left half-written.
+
+        Raises:
+            OutputError: the operating system refuses.
+        """
         for folder in (self.states, self.models):
-            folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".*.part"):
-                part.unlink()
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                for part in folder.glob(".*.part"):
+                    part.unlink()
 
     def latest_state(self) -> Path | None:
         """The state with the highest step."""
@@ -79,8 +84,8 @@ class RunFolder:
             past = [path for path in saved if _step(path) <= state.step]
             # What lies ahead was left by a run that has been taken back to an earlier state.
             for path in set(saved) - set(past[-self._keep :]):
-                with suppress(FileNotFoundError):
-                    path.unlink()
+                with writing(path):
+                    path.unlink(missing_ok=True)
         return weights
 
 

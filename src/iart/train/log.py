@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from iart.errors import MissingExtraError
+from iart.evaluate.sharing import writing
 from iart.train.curve import draw_curve
 from iart.train.options import Options
 
@@ -44,14 +45,17 @@ class Log:
             main: whether this is the first process.
 
         Raises:
+            OutputError: the operating system refuses.
             MissingExtraError: TensorBoard or Weights & Biases is asked for and not installed.
         """
         self._options, self._folder, self._main = options, folder, main
         self._report = report if main else _nobody
+        self._path = folder / "log.jsonl"
         self._file: TextIO | None = None
         self._tensorboard = self._wandb = None
         if main:
-            self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+            with writing(self._path):
+                self._file = self._path.open("a", encoding="utf-8")
             if options.logger.use_tb_logger:
                 self._tensorboard = _tensorboard(folder / "tensorboard", step)
             if options.logger.wandb.project:
@@ -70,7 +74,7 @@ class Log:
     ) -> None:
         if self._file is not None:
             self._file.close()
-            draw_curve(self._folder / "log.jsonl", self._folder / "curve.png")
+            draw_curve(self._path, self._folder / "curve.png")
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
@@ -141,8 +145,9 @@ class Log:
         if self._file is None:
             return
         rounded = {name: _finite(value) for name, value in entry.items()}
-        self._file.write(json.dumps(rounded) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(rounded) + "\n")
+            self._file.flush()
         if "step" not in entry:  # a lesson, before step 0
             return
         numbers = {name: value for name, value in entry.items() if name not in ("step", "minutes")}

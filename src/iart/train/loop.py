@@ -22,7 +22,7 @@ from iart.data.samples import TrainingSet
 from iart.data.scene_set import SceneSet
 from iart.data.sets import open_training_set
 from iart.device import autocast, pick_device
-from iart.errors import OptionsError, TrainingError
+from iart.errors import TrainingError
 from iart.train.begin import new_network
 from iart.train.draws import depth_draws
 from iart.train.folder import RunFolder
@@ -64,7 +64,7 @@ def train(
         report: takes lines for the user.
 
     Raises:
-        OptionsError: options that do not go together, or a file that they name is missing.
+        OptionsError: options that do not go together, or name a file that is not there.
         DataError: training data is missing or does not fit, or too many samples fail.
         TrainingError: the loss or a weight is not finite.
         WeightsError: a state or weights to start from cannot be used.
@@ -73,13 +73,17 @@ def train(
         KeyboardInterrupt: a signal asked to stop; all is saved.
     """
     ends = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
-    require_files(options)
+    folder = RunFolder(
+        options.name, options.network_g.config(), keep=options.logger.keep_checkpoints
+    )
+    if options.path.resume_state is not None or folder.latest_state() is None:
+        require_files(options)
     place = pick_device(device)
     precision = choose_precision(options.train, place)
     # What can be wrong with the data is said before other processes are started.
     training_set, watched = open_training_set(options.datasets.train), open_watched(options)
     with Processes(options, place, devices) as fabric, StopSignals() as stop:
-        run = _Run(options, fabric, precision, stop, ends)
+        run = _Run(options, folder, fabric, precision, stop, ends)
         with run.log_to(report) as log:
             if run.teach(training_set, log):
                 run.learn(training_set, watched, log)
@@ -96,6 +100,7 @@ class _Run:
     def __init__(
         self,
         options: Options,
+        folder: RunFolder,
         fabric: "Fabric",
         precision: torch.dtype,
         stop: StopSignals,
@@ -105,16 +110,15 @@ class _Run:
 
         Args:
             options: of the run.
+            folder: of the run.
             fabric: of its processes.
             precision: that features are computed in.
             stop: asks to stop.
             ends: time (`time.monotonic`) at which the run stops.
         """
-        self.options, self.fabric, self.precision = options, fabric, precision
-        self.stop, self.ends, self.main = stop, ends, fabric.is_global_zero
-        self.folder = RunFolder(
-            options.name, options.network_g.config(), keep=options.logger.keep_checkpoints
-        )
+        self.options, self.folder, self.fabric = options, folder, fabric
+        self.precision, self.stop, self.ends = precision, stop, ends
+        self.main = fabric.is_global_zero
         if self.main:
             self.folder.prepare()
         own = options.path.resume_state or self.folder.latest_state()
@@ -165,11 +169,7 @@ class _Run:
         given = self.options.network_g.spynet_path or self.options.path.pretrain_network_g
         if lessons is None or given is not None or self.resumed is not None:
             return True
-        if not isinstance(training_set, SceneSet):
-            raise OptionsError(
-                "train.flow teaches on scenes, which datasets.train.type=SceneDataset has. Set "
-                "train.flow=null, or network_g.spynet_path to a file"
-            )
+        assert isinstance(training_set, SceneSet)  # see `require_files`
         ready = teach_flow(
             self.model.flow,
             training_set.scenes,

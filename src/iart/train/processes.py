@@ -51,7 +51,10 @@ class Processes:
         # some backward passes only, torch does not allow to say so.
         constants: dict[str, Any] = {_buffers_keyword(): False}  # buffers are never sent
         static = options.train.gradient_accumulation_steps == 1
-        parallel = DDPStrategy(static_graph=static, **constants)
+        flowless = options.datasets.train.num_frame == 1  # clips without flow and alignment
+        parallel = DDPStrategy(
+            static_graph=static, find_unused_parameters=flowless and not static, **constants
+        )
         self._fabric = Fabric(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" and local == 1 else local,

@@ -13,9 +13,10 @@ from torch import Tensor
 from iart.data.degrade import to_uint8
 from iart.data.validation import ValidationClip, ValidationSet, open_validation_set
 from iart.device import autocast
-from iart.errors import DeviceError, OutputError
+from iart.errors import DeviceError
 from iart.evaluate.metrics import psnr, ssim
 from iart.evaluate.pictures import write_picture
+from iart.evaluate.sharing import writing
 from iart.inference.upscale import upscale
 from iart.inference.windows import OVERLAP
 from iart.model import IART
@@ -166,8 +167,6 @@ def _save_pictures(
         pictures |= {f"{name}/{i:08d}.png": frame for i, frame in frames}
     for part, picture in pictures.items():
         target = folder / part
-        try:
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
         write_picture(target, picture)
