@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {"inference", "video", "data", "weights", "device"},
     "train": {"model", "weights", "data", "evaluate", "inference", "device"},
     "bench": {"model", "weights", "device"},
-    "demo": {"inference", "evaluate", "video", "data", "weights", "device"},
+    "compare": {"inference", "evaluate", "video", "data"},
+    "demo": {"compare", "inference", "evaluate", "video", "data", "weights", "device"},
 }
 ANYTHING = {"cli", "console", "__main__"}
 MAY_PRINT = {"cli"}

@@ -5,6 +5,7 @@ PyTorch and FFmpeg are imported by the commands that use them, so that help come
 flags.py      what several commands share       training.py    train
 video.py      upscale, info, demo               measuring.py   bench, test
 weights.py    convert                           data.py        data degrade, lmdb, meta
+comparing.py  compare
 """
 
 import io
@@ -13,6 +14,7 @@ import sys
 
 import typer
 
+from iart.cli.comparing import compare
 from iart.cli.data import data
 from iart.cli.measuring import bench, score
 from iart.cli.training import train
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (upscale, info, demo, convert, train, bench):
+for command in (upscale, info, demo, compare, convert, train, bench):
     app.command()(command)
 app.command("test")(score)
 app.add_typer(data)

@@ -90,6 +90,9 @@ Tile = Annotated[int | None, Option(help="Side in pixels of tiles, if memory is 
 Rate = Annotated[
     Fraction, Option(parser=_rate, metavar="RATE", help="Frames per second of images: 30000/1001.")
 ]
+OptionalRate = Annotated[
+    Fraction | None, Option(parser=_rate, metavar="RATE", help="Frames per second of images.")
+]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an output that exists.")]
 Threads = Annotated[int | None, Option(min=1, max=1024, help="CPU threads of the network.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show errors only.")]

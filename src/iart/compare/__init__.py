@@ -1,0 +1,180 @@
+"""Two videos against each other, and against a third that is the truth, if there is one.
+
+    compare(a, b, output="out") → out/compare.mp4   side by side, or one wiped over the other
+                                  out/compare.png   details where they differ most
+                                  out/compare.svg   PSNR and SSIM of every frame
+                                  out/compare.html  all but the video on one page
+
+Scores are of RGB, see `iart.evaluate.metrics`.
+"""
+
+import logging
+import time as clock
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from iart.compare.findings import files
+from iart.compare.tally import Scores, Tally
+from iart.compare.together import Together
+from iart.compare.view import VIEWS, side_by_side, wipe
+from iart.data.degrade import to_uint8
+from iart.errors import OptionsError, OutputError
+from iart.inference.report import Progress
+from iart.video.pending import PendingOutput
+from iart.video.writer import VideoWriter, is_folder
+from iart.video.writing import Writing
+
+ENDINGS = (".png", ".svg", ".html")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison has written and measured.
+
+    Attributes:
+        video: the comparison to watch.
+        sheet: PNG of details.
+        plot: SVG of the scores.
+        page: HTML.
+        frames: compared.
+        truth: label of what the scores are against.
+        scores: of both videos against the reference, or of the first against the second.
+        notes: how the videos were brought together, one line each.
+    """
+
+    video: Path
+    sheet: Path
+    plot: Path
+    page: Path
+    frames: int
+    truth: str
+    scores: tuple[Scores, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    reference: str | Path | None = None,
+    output: str | Path = "compare",
+    view: str = "side",
+    divider: float | None = None,
+    rate: Fraction | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> CompareResult:
+    """Compare two videos frame by frame, in constant memory but for the scores.
+
+    Frames are matched by time, counted from each video's first frame; smaller pictures are enlarged
+    by bicubic interpolation; it ends with the shortest video. What was done is noted in the log.
+
+    Args:
+        a: a video file, a folder or pattern of images, or a DVD.
+        b: likewise.
+        reference: likewise; what both should look like. Without it they are scored against each
+            other.
+        output: a folder, made if missing, or the name of the video; the other files lie beside it.
+        view: "side" (with the reference as third) or "wipe".
+        divider: where the wipe's line stands, from 0 (left) to 1; if not given it moves.
+        rate: frames per second of images; by default that of a video they are compared with, or 25.
+        overwrite: whether files may be replaced.
+        progress: called after every frame.
+
+    Raises:
+        InputError: an input cannot be read.
+        OutputError: an output exists or cannot be written.
+        OptionsError: another view, a divider outside [0, 1] or without "wipe", or pictures that are
+            too small for SSIM (11×11).
+    """
+    if view not in VIEWS:
+        raise OptionsError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if divider is not None and view != "wipe":
+        raise OptionsError("divider is for the view 'wipe'; pass --view wipe too")
+    sources = [a, b] if reference is None else [a, b, reference]
+    began = clock.monotonic()
+    with ExitStack() as stack:
+        together = stack.enter_context(Together(sources, rate=rate))
+        labels, info = together.labels, together.info
+        if view == "side":
+            shown, columns = side_by_side(labels, info.height, info.width), len(labels)
+        else:
+            shown, columns = wipe(labels, info.height, info.width, divider=divider), 1
+        video = _video_name(output, sources)
+        inputs = [Path(source) for source in sources]
+        others: list[PendingOutput] = []
+        for ending in ENDINGS:
+            name = video.with_suffix(ending)
+            others.append(PendingOutput(name, inputs=inputs, overwrite=overwrite))
+            stack.callback(others[-1].discard)
+        width, height = info.width * columns, info.height
+        like = replace(info, path=inputs[0], width=width + width % 2, height=height + height % 2)
+        writer = stack.enter_context(VideoWriter(video, like=like, scale=1, overwrite=overwrite))
+        tally = Tally(labels, has_truth=reference is not None)
+        for count, moment in enumerate(together, 1):
+            tally.add([to_uint8(picture) for picture in moment.pictures], moment.frame.time)
+            data = _even(shown(moment.pictures, moment.frame.time))
+            writer.write(replace(moment.frame, data=data))
+            if progress is not None:
+                progress(Progress(count, info.frame_count, clock.monotonic() - began))
+        notes = tuple(together.notes)
+        written = files(tally, labels, notes, video.name)
+        with Writing(video):
+            for pending, content in zip(others, written, strict=True):
+                pending.part.write_bytes(content)
+        writer.close()
+        for pending in others:
+            pending.commit()
+    for note in notes:
+        _log.info(note)
+    sheet, plot, page = (video.with_suffix(ending) for ending in ENDINGS)
+    frames, scores = len(tally.times), tally.scores()
+    return CompareResult(video, sheet, plot, page, frames, labels[-1], scores, notes)
+
+
+def _even(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
+    """With the last row or column twice where it takes that: H.264 has even sides."""
+    _, height, width = image.shape
+    return functional.pad(image[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+
+
+def _video_name(output: str | Path, sources: Sequence[str | Path]) -> Path:
+    """Of the comparison; its folder exists."""
+    if not is_folder(output):
+        return Path(output)
+    folder = Path(output)
+    if any(
+        Path(source).is_dir() and Path(source).resolve() == folder.resolve() for source in sources
+    ):
+        raise OutputError(f"cannot write into '{output}': it is an input; choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder '{folder}': {error.strerror}") from error
+    return folder / "compare.mp4"
+
+
+def format_result(result: CompareResult) -> str:
+    """The scores as a table, and what lies where."""
+    width = max(len(scores.label) for scores in result.scores)
+    lines = [f"against {result.truth}, {result.frames} frames"]
+    for scores in result.scores:
+        psnr_text = f"{scores.mean_psnr:.2f} dB" if scores.equal < result.frames else "inf"
+        line = f"{scores.label:<{width}}  PSNR {psnr_text}  SSIM {scores.mean_ssim:.4f}"
+        if scores.equal:
+            line += f"  ({scores.equal} of {result.frames} frames are equal)"
+        else:
+            worst = scores.worst_frame
+            line += f"  (lowest: frame {worst}, {scores.psnr[worst]:.2f} dB)"
+        lines.append(line)
+    files = (result.video, result.sheet, result.plot, result.page)
+    return "\n".join([*lines, "", *map(str, files)])
