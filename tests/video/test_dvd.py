@@ -8,11 +8,12 @@ import av
 import pytest
 
 from iart.errors import InputError
+from iart.video.codecs import CONTAINERS
 from iart.video.describe import describe
 from iart.video.dvd import find_title, find_titles, one_per_title
 from iart.video.ifo import read_sheet
 from iart.video.images import open_video
-from iart.video.tracks import open_source
+from iart.video.tracks import open_source, plan_tracks
 from tests.video.clips import make_plain
 from tests.video.discs import (
     SECTOR,
@@ -129,6 +130,18 @@ def test_lists_of_shells_name_each_title_once():
     names = [f"d/VTS_0{title}_{part}.VOB" for title in (1, 2) for part in range(3)]
     assert one_per_title(["a.mkv", *names]) == ["a.mkv", "d/VTS_01_1.VOB", "d/VTS_02_1.VOB"]
     assert one_per_title(["d/VTS_01_0.VOB"]) == ["d/VTS_01_0.VOB"]
+
+
+def test_subtitles_that_begin_late_are_found_without_a_sheet(tmp_path: Path):
+    path = make_vob(tmp_path / "long.vob", count=250)
+    sectors = path.stat().st_size // SECTOR
+    insert(path, sectors - 2, make_subtitle_sector(9 * 90000, 10 * 90000, 0))
+    with open_source(path) as source:
+        plans = plan_tracks(source, 0, CONTAINERS["mkv"])
+    assert [plan.codec for plan in plans.carried] == ["ac3", "dvd_subtitle"]
+    assert plans.notes == (
+        "subtitle 2 (dvd_subtitle): its colours are unknown (the IFO tells them)",
+    )
 
 
 @pytest.fixture

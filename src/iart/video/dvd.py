@@ -18,12 +18,13 @@ from av.container import InputContainer
 
 from iart.errors import InputError
 from iart.video.ifo import TitleSheet, read_sheet
-from iart.video.vob import VobStream, declare_subtitles
+from iart.video.packs import declare_subtitles
+from iart.video.vob import VobStream
 
 _PART = re.compile(r"VTS_(\d\d)_(\d)\.(VOB|IFO|BUP)", re.IGNORECASE)
 
-_PROBED_BYTES = 50_000_000
-"""Subtitles that no IFO announces are found if they begin in so much of a file."""
+_LONG_PROBE = {"probesize": "50000000", "analyzeduration": "180000000"}
+"""Bytes and microseconds in which tracks that no IFO announces must begin."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def open_title(title: Title, *, metadata_errors: str = "strict") -> InputContain
     """
     sheet = title.sheet()
     name = title.files[0].name
-    options = {} if sheet.subtitles else {"probesize": str(_PROBED_BYTES)}
+    options = {} if sheet.tracks else dict(_LONG_PROBE)
     try:
         stream = VobStream(title.files, declare_subtitles(sheet.subtitles))
         if stream.is_encrypted():

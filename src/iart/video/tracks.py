@@ -75,6 +75,8 @@ def plan_tracks(
             if fits(plan, stream, container, samples.get(stream.index, [])):
                 carried.append(plan)
                 notes.extend(_note(plan))
+                if plan.codec == "dvd_subtitle" and not stream.codec_context.extradata:
+                    notes.append(f"{plan.name}: its colours are unknown (the IFO tells them)")
                 break
         else:
             refused.append(_plan(stream, container, "copy"))

@@ -12,18 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-SECTOR_BYTES = 2048
+from iart.video.packs import (
+    HERTZ,
+    PICTURE_START,
+    SECTOR_BYTES,
+    cut,
+    is_scrambled,
+    move_time,
+    pack_clock,
+    time_places,
+    unit_span,
+    video_payloads,
+)
 
 _BLOCK_SECTORS = 64
 _INSERTED_AT = 512  # after the first pictures and sound, that FFmpeg counts these first
-_PACK, _PREFIX, _PICTURE = b"\0\0\1\xba", b"\0\0\1", b"\0\0\1\0"
-_SYSTEM, _PRIVATE_1, _PADDING, _PRIVATE_2 = 0xBB, 0xBD, 0xBE, 0xBF
-_AUDIO, _VIDEO = range(0xC0, 0xE0), range(0xE0, 0xF0)
-
-_HERTZ = 90000
-_CLOCK = 1 << 33
-_BACK = _HERTZ // 10  # two pictures of different pieces may overlap by their stated lengths
-_FORWARD = 10 * _HERTZ  # more than is ever missing by damage that can be read over
+_BACK = HERTZ // 10  # two pictures of different pieces may overlap by their stated lengths
+_FORWARD = 10 * HERTZ  # more than is ever missing by damage that can be read over
 _USUAL_STEP = 3600
 
 _LOOK_AHEAD_SECTORS = 1024
@@ -115,7 +120,7 @@ class VobStream(io.RawIOBase):
             except OSError as error:
                 errors.append(error)
             else:
-                scrambled += sum(_is_scrambled(sector) for sector in _cut(block))
+                scrambled += sum(is_scrambled(sector) for sector in cut(block))
         if 2 * len(errors) > len(samples):
             raise errors[0]
         return scrambled >= 2
@@ -131,7 +136,7 @@ class VobStream(io.RawIOBase):
     def _sectors_from(self, first: int) -> Iterator[bytes]:
         """Unchanged sectors from one on."""
         while first < self._sectors:
-            yield from _cut(self._raw(first, _BLOCK_SECTORS))
+            yield from cut(self._raw(first, _BLOCK_SECTORS))
             first += _BLOCK_SECTORS
 
     def _raw(
@@ -165,14 +170,14 @@ class _Joiner:
 
     def follow(self, block: bytes, first: int) -> None:
         """Look at the next sectors of the stream."""
-        for number, sector in enumerate(_cut(block), first):
-            clock = _pack_clock(sector)
+        for number, sector in enumerate(cut(block), first):
+            clock = pack_clock(sector)
             if clock is None:
                 continue
             last, self._clock = self._clock, clock
             if last is not None and not last <= clock <= last + _FORWARD:
                 self._join(number)
-            span = _unit_span(sector)
+            span = unit_span(sector)
             if span is not None:
                 self._unit_end = span[1]
             self._pictures.follow(sector)
@@ -187,8 +192,8 @@ class _Joiner:
         for number in range(len(block) // SECTOR_BYTES):
             shift = self._shifts[bisect_right(self._borders, first + number) - 1]
             at = number * SECTOR_BYTES
-            for place in _time_places(block[at : at + SECTOR_BYTES]):
-                _move(changed, at + place, shift)
+            for place in time_places(block[at : at + SECTOR_BYTES]):
+                move_time(changed, at + place, shift)
         return bytes(changed)
 
     def _join(self, number: int) -> None:
@@ -203,10 +208,10 @@ class _Joiner:
         """When pictures end before a border, and when they start after it."""
         ahead = islice(self._sectors_from(number), _LOOK_AHEAD_SECTORS)
         for sector in ahead:
-            span = _unit_span(sector)
+            span = unit_span(sector)
             if span is not None and self._unit_end is not None:
                 return self._unit_end, span[0]
-            times = [time for time, _ in _video(sector) if time is not None]
+            times = [time for time, _ in video_payloads(sector) if time is not None]
             if times:
                 return self._pictures.end(), times[0]
         return None, None
@@ -221,12 +226,12 @@ class _PictureClock:
 
     def follow(self, sector: bytes) -> None:
         """Count the pictures that begin in the next sector."""
-        for time, data in _video(sector):
+        for time, data in video_payloads(sector):
             if time is not None:
                 self._known.append((self._count, time))
             data = self._rest + data
-            self._count += data.count(_PICTURE)
-            self._rest = data[-len(_PICTURE) + 1 :]
+            self._count += data.count(PICTURE_START)
+            self._rest = data[-len(PICTURE_START) + 1 :]
 
     def end(self) -> int | None:
         """Time after the last picture; None without any time."""
@@ -235,21 +240,6 @@ class _PictureClock:
         (first, began), (last, time) = self._known[0], self._known[-1]
         step = (time - began) / (last - first) if last > first else _USUAL_STEP
         return round(time + (self._count - last) * step)
-
-
-def declare_subtitles(numbers: Sequence[int]) -> bytes:
-    """A sector that makes FFmpeg know subtitle streams before their first picture; b"" for none.
-
-    Args:
-        numbers: of the streams, 0 to 31.
-    """
-    data = b""  # no pack header, since that would state a clock
-    for number in numbers:
-        data += _PREFIX + bytes([_PRIVATE_1, 0, 4, 0x80, 0, 0, 0x20 + number])
-    if not data:
-        return data
-    rest = SECTOR_BYTES - len(data) - 6
-    return data + _PREFIX + bytes([_PADDING]) + rest.to_bytes(2) + b"\xff" * rest
 
 
 def _read(file: io.BufferedIOBase, first: int, count: int) -> bytes:
@@ -266,81 +256,3 @@ def _read_over_damage(file: io.BufferedIOBase, first: int, count: int) -> bytes:
         if count == 1:
             return bytes(SECTOR_BYTES)
         return b"".join(_read_over_damage(file, first + index, 1) for index in range(count))
-
-
-def _cut(block: bytes) -> Iterator[bytes]:
-    return (block[at : at + SECTOR_BYTES] for at in range(0, len(block), SECTOR_BYTES))
-
-
-def _packets(sector: bytes) -> Iterator[tuple[int, int]]:
-    """Kind and place of the packets of a sector."""
-    if sector[:4] != _PACK or sector[4] >> 6 != 1:
-        return
-    at = 14 + (sector[13] & 7)
-    while sector[at : at + 3] == _PREFIX and at + 9 <= SECTOR_BYTES:
-        yield sector[at + 3], at
-        at += 6 + int.from_bytes(sector[at + 4 : at + 6])
-
-
-def _is_elementary(kind: int) -> bool:
-    return kind == _PRIVATE_1 or kind in _AUDIO or kind in _VIDEO
-
-
-def _is_scrambled(sector: bytes) -> bool:
-    return any(
-        _is_elementary(kind) and sector[at + 6] >> 6 == 2 and sector[at + 6] & 0x30
-        for kind, at in _packets(sector)
-    )
-
-
-def _time_places(sector: bytes) -> Iterator[int]:
-    """Where presentation and decoding times stand."""
-    for kind, at in _packets(sector):
-        if _is_elementary(kind) and sector[at + 6] >> 6 == 2 and at + 19 <= SECTOR_BYTES:
-            stated = sector[at + 7] >> 6
-            if stated & 2:
-                yield at + 9
-            if stated == 3:
-                yield at + 14
-
-
-def _video(sector: bytes) -> Iterator[tuple[int | None, bytes]]:
-    """Decoding time, if stated, and payload of each packet of video."""
-    for kind, at in _packets(sector):
-        if kind in _VIDEO and sector[at + 6] >> 6 == 2:
-            stated = sector[at + 7] >> 6
-            place = at + 14 if stated == 3 else at + 9  # of the last one, if any
-            time = _ticks(int.from_bytes(sector[place : place + 5]), 1) if stated & 2 else None
-            end = at + 6 + int.from_bytes(sector[at + 4 : at + 6])
-            yield time, sector[at + 9 + sector[at + 8] : end]
-
-
-def _pack_clock(sector: bytes) -> int | None:
-    if sector[:4] != _PACK or sector[4] >> 6 != 1:
-        return None
-    return _ticks(int.from_bytes(sector[4:10]), 11)
-
-
-def _unit_span(sector: bytes) -> tuple[int, int] | None:
-    """[start, end) of the pictures after a navigation packet, if this is one and says so."""
-    if sector[14:18] != _PREFIX + bytes([_SYSTEM]) or sector[38:42] != _PREFIX + bytes(
-        [_PRIVATE_2]
-    ):
-        return None
-    start, end = int.from_bytes(sector[57:61]), int.from_bytes(sector[61:65])
-    return (start, end) if start < end else None
-
-
-def _ticks(field: int, low: int) -> int:
-    """A time of 33 bits in groups of 3, 15 and 15 with a bit between them, the last at `low`."""
-    return (
-        (field >> low + 32 & 7) << 30 | (field >> low + 16 & 0x7FFF) << 15 | (field >> low & 0x7FFF)
-    )
-
-
-def _move(data: bytearray, at: int, shift: int) -> None:
-    field = int.from_bytes(data[at : at + 5])
-    time = (_ticks(field, 1) + shift) % _CLOCK
-    kept = field & (0xF << 36 | 1 << 32 | 1 << 16 | 1)
-    field = kept | (time >> 30) << 33 | (time >> 15 & 0x7FFF) << 17 | (time & 0x7FFF) << 1
-    data[at : at + 5] = field.to_bytes(5)
