@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from jaxtyping import Float
 from torch import Tensor
 
+from iart.compare.sheet import sheet
 from iart.data.degrade import degrade_bi, to_uint8
 from iart.errors import OutputError
 from iart.evaluate.metrics import psnr, ssim
@@ -31,8 +31,6 @@ SCALE = 4
 SHOWN_FRAME = 24  # of 50, counted from 0; the camera pans
 DETAIL = (175, 15, 415, 195)  # left, top, right, bottom in pixels of the original, half-open
 DETAIL_ZOOM = 2
-LABEL_HEIGHT = 36  # pixels
-LABEL_SIZE = 20  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +168,12 @@ def compare(columns: dict[str, Path], picture: Path) -> None:
         OutputError: the picture cannot be written.
     """
     left, top, right, bottom = DETAIL
-    width, height = (right - left) * DETAIL_ZOOM, (bottom - top) * DETAIL_ZOOM
-    sheet = Image.new("RGB", (width * len(columns), height + LABEL_HEIGHT), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LABEL_SIZE)
-    for column, (label, video) in enumerate(columns.items()):
-        detail = to_image(frame_at(video, SHOWN_FRAME)).crop(DETAIL)
-        # Nearest: every pixel is seen as it is
-        sheet.paste(
-            detail.resize((width, height), Image.Resampling.NEAREST), (column * width, LABEL_HEIGHT)
-        )
-        middle = (column * width + width // 2, LABEL_HEIGHT // 2)
-        draw.text(middle, label, fill="black", font=font, anchor="mm")
+    details = [
+        to_uint8(frame_at(video, SHOWN_FRAME))[:, top:bottom, left:right]
+        for video in columns.values()
+    ]
     try:
-        sheet.save(picture)
+        sheet(list(columns), [("", details)], zoom=DETAIL_ZOOM).save(picture)
     except OSError as error:
         raise OutputError(f"cannot write '{picture}': {error.strerror or error}") from error
 
@@ -191,9 +182,3 @@ def frame_at(video: Path, index: int) -> Float[Tensor, "3 h w"]:
     """One frame of a video, counted from 0."""
     with VideoReader(video, scenes=False) as reader:
         return next(frame.data for i, frame in enumerate(reader) if i == index)
-
-
-def to_image(frame: Float[Tensor, "3 h w"]) -> Image.Image:
-    """RGB in [0, 1] as an 8-bit picture."""
-    pixels: UInt8[Tensor, "h w 3"] = to_uint8(frame).permute(1, 2, 0)
-    return Image.fromarray(pixels.contiguous().numpy())
