@@ -12,7 +12,7 @@ from av.packet import Packet
 from iart.inference.files import pair_up
 from iart.inference.video import upscale_video
 from iart.model.bicubic import Bicubic
-from iart.video.images import open_video
+from iart.video.probe import read_info
 from tests.video.clips import make_clip
 from tests.video.discs import (
     insert,
@@ -87,8 +87,7 @@ def make_rip(path: Path) -> Path:
 
 def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
     source, target = make_rip(tmp_path / "rip.mkv"), tmp_path / "large.mkv"
-    with open_video(source) as reader:
-        assert reader.info.interlaced
+    assert read_info(source).interlaced
     upscale_video(
         source, target, Bicubic(), window=4, overlap=1, size="1080p", preset="ultrafast", crf=10
     )
