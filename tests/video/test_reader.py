@@ -149,8 +149,9 @@ def test_cover_art_is_not_the_video(tmp_path: Path):
     assert "attached_pic" in reader.info.tracks[-1].disposition
 
 
-def test_interlaced_is_noticed(tmp_path: Path):
-    assert VideoReader(clips.make_interlaced(tmp_path / "a.mp4")).info.interlaced
+def test_a_mark_of_interlacing_is_noticed(tmp_path: Path):
+    path = clips.make_interlaced(tmp_path / "a.mp4")
+    assert VideoReader(path, deinterlace="off").info.interlaced
 
 
 def test_closed_captions_are_noticed(tmp_path: Path):

@@ -24,8 +24,10 @@ KINDS = {
     "intra": ("libx264", {"g": "1"}),
 }  # fmt: skip
 CASES = [
-    *((kind, "mkv") for kind in KINDS), ("h264-open", "mov"), ("h264-open", "ts"), ("mpeg2", "mpg"), ("mpeg4", "avi"), ("h264", "h264"),
-]  # fmt: skip
+    *((kind, "mkv") for kind in KINDS),
+    *(("h264-open", ending) for ending in ("mov", "ts")),
+    *(("mpeg2", "mpg"), ("mpeg4", "avi"), ("h264", "h264")),
+]
 
 
 def read(path: Path, **more) -> tuple[VideoReader, list[Frame]]:

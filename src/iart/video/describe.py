@@ -21,8 +21,10 @@ def describe(info: VideoInfo) -> list[tuple[str, str]]:
     ]
     if info.rotation:
         lines.append(("rotation", f"{info.rotation} degrees clockwise, applied"))
-    if info.interlaced:
-        lines.append(("interlaced", "yes: deinterlace first for the best result"))
+    if info.fields is not None:
+        lines.append(("fields", info.fields.describe()))
+    elif info.interlaced:
+        lines.append(("fields", "marked as interlaced, not looked at"))
     if info.closed_captions:
         lines.append(("captions", "closed captions inside the video"))
     lines += [

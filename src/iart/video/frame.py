@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.errors import OptionsError
+from iart.video.fields import FieldReport
 
 UNSPECIFIED = 2
 """The colour number that says nothing; a resolved `Color` does not contain it."""
@@ -158,13 +159,15 @@ class VideoInfo:
         color: with everything unspecified resolved, see `iart.video.color`.
         sample_aspect: width of a pixel over its height, as shown; 1 if square or unknown.
         rotation: degrees clockwise by which frames have been turned: 0, 90, 180 or 270.
-        interlaced: whether the first frames are marked as interlaced.
+        interlaced: whether the first frames are marked as interlaced, and nothing was done about
+            it.
         variable_rate: None if it cannot be told cheaply.
         closed_captions: whether the first frames carry captions inside the video.
         tracks: every stream of the container, the video itself included; empty for images.
         chapters: in order.
         metadata: of the container.
         stream_index: index in the container of the video that is read; 0 for images.
+        fields: what a survey of the whole file found the pictures to be; None without one.
     """
 
     path: Path
@@ -189,6 +192,7 @@ class VideoInfo:
     chapters: tuple[Chapter, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     stream_index: int = 0
+    fields: FieldReport | None = None
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,23 @@ from types import TracebackType
 
 import av
 from av.container import InputContainer
+from torch import Tensor
 
 from iart.errors import OptionsError
 from iart.video.chroma import Siting
 from iart.video.color import is_supported, to_rgb
-from iart.video.decode import Decoder, Picture
+from iart.video.decode import Decoder
+from iart.video.deinterlace import MODES, plan_fields, treated
 from iart.video.frame import Color, Crop, Frame, Loss, VideoInfo
 from iart.video.probe import color_tags, open_container, read_info
 from iart.video.scenes import CutDetector
+from iart.video.survey import survey_fields
 from iart.video.tags import resolve_color
 
 _CENTRED_CHROMA_CODECS = ("mjpeg", "mpeg1video", "ljpeg", "amv")
 
 _CONTEXT_SECONDS = 2
-"""Pictures this long before the first one asked for decide whether it is a cut."""
-
-DEINTERLACE = ("auto", "off", "bwdif", "bwdif-field")
+"""Pictures this long before the first one asked for decide whether it is a cut, or a repetition."""
 
 
 class VideoReader:
@@ -56,7 +57,10 @@ class VideoReader:
         Args:
             path: any file that FFmpeg reads.
             scenes: mark the first frame of each new scene by `cut`.
-            deinterlace: one of `DEINTERLACE`.
+            deinterlace: "auto" looks at the whole file and gives frames as they once were:
+                interlaced pictures are interpolated, one frame for each; film in fields comes back
+                at its own rate. "bwdif" interpolates whatever is found; "bwdif-field" gives a frame
+                of every field, at twice the rate; "off" takes pictures as they are stored.
             crop: the part of the picture to give, as shown; None for all of it.
             start_seconds: give the frames whose `time` lies in [start_seconds, end_seconds), the
                 same as without these limits; None from the first one. The clock is the file's own,
@@ -65,16 +69,21 @@ class VideoReader:
 
         Raises:
             InputError: the file is missing or empty, is no media file, has no video stream or none
-                that can be decoded, is encrypted, or has a colour matrix that is not supported.
-            OptionsError: the crop lies outside the picture, or the end is not after the start.
+                that can be decoded, is encrypted, has a colour matrix that is not supported, or is
+                interlaced in ways that differ from place to place.
+            OptionsError: the crop lies outside the picture, the end is not after the start, or
+                there is no such `deinterlace`.
         """
-        if deinterlace not in DEINTERLACE:
-            known = ", ".join(DEINTERLACE)
+        if deinterlace not in MODES:
+            known = ", ".join(MODES)
             raise OptionsError(f"deinterlace must be one of {known}, got {deinterlace!r}")
         self._path, self._scenes, self._crop = Path(path), scenes, crop
         self._start_seconds, self._end_seconds = start_seconds, end_seconds
         self._source = read_info(self._path)
-        self.info = limited(self._source, crop, start_seconds, end_seconds)
+        report = None if deinterlace == "off" else survey_fields(self._source)
+        self._plan = plan_fields(self._source, report, deinterlace)
+        whole = self._plan.outcome(self._source, report)
+        self.info = limited(whole, crop, start_seconds, end_seconds)
         self.losses = []
         self._open: list[InputContainer] = []
 
@@ -111,17 +120,19 @@ class VideoReader:
         self.losses = decoder.losses
         finish = _Finish(source, container, decoder, self._crop)
         detector = CutDetector() if self._scenes else None
-        for picture in decoder:
-            time = picture.pts * source.time_base
+        for picture in treated(decoder, self._plan.treatment(source)):
+            time = picture.pts * self.info.time_base
             if end is not None and time >= end:
                 return
             cut = detector is not None and detector.is_cut(picture.image)
             if start is None or time >= start:
-                yield finish(picture, cut)
+                yield Frame(
+                    finish(picture.image), picture.pts, self.info.time_base, picture.duration, cut
+                )
 
 
 class _Finish:
-    """Makes frames of pictures: coloured, upright, cropped."""
+    """Makes RGB of pictures: coloured, upright, cropped."""
 
     def __init__(
         self, source: VideoInfo, container: InputContainer, decoder: Decoder, crop: Crop | None
@@ -131,12 +142,12 @@ class _Finish:
         centred = source.codec in _CENTRED_CHROMA_CODECS
         self._siting: Siting = "centre" if centred else "left"
 
-    def __call__(self, picture: Picture, cut: bool) -> Frame:
-        rgb = to_rgb(picture.image, self._color(picture.image), siting=self._siting)
-        image = self._decoder.orientation.upright(rgb)
-        if self._crop is not None:
-            image = self._crop.cut(image)  # of RGB, since chroma has no odd columns
-        return Frame(image, picture.pts, self._source.time_base, picture.duration, cut)
+    def __call__(self, image: av.VideoFrame) -> Tensor:
+        rgb = self._decoder.orientation.upright(
+            to_rgb(image, self._color(image), siting=self._siting)
+        )
+        # cropped last, since chroma has no odd columns
+        return rgb if self._crop is None else self._crop.cut(rgb)
 
     def _color(self, image: av.VideoFrame) -> Color:
         """The picture's own description; streams that are spliced change it on the way."""

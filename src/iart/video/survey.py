@@ -1,0 +1,155 @@
+"""A survey of a whole file for what its pictures are made of: fields, film, or whole frames.
+
+Pictures are decoded at places spread over the file, so that a trailer of another kind at its start
+does not decide. It takes a few seconds at most, whatever the file's length.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from itertools import islice, pairwise
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from iart.errors import InputError
+from iart.video.fields import CHUNK, Content, FieldMeter, FieldReport, Labels, conclude, judge
+from iart.video.frame import VideoInfo
+from iart.video.probe import open_container
+
+_MAX_HEIGHT = 1152
+"""There is no interlaced video of more rows."""
+
+_PLACES = 20
+_CHUNKS_PER_PLACE = 2
+_MAX_PIXELS = 300_000_000
+"""At most so many are looked at: of large pictures fewer."""
+
+_MIN_SHARE = 0.3  # of steps of either length in soft telecine
+_FILM = Fraction(24)
+_NTSC = Fraction(1000, 1001)
+
+
+def survey_fields(info: VideoInfo) -> FieldReport | None:
+    """What the pictures of a file are made of; None where no video is interlaced.
+
+    Files that do not change are looked at once in a process.
+
+    Args:
+        info: what the probe found.
+
+    Raises:
+        InputError: the file cannot be opened any more.
+    """
+    height = info.width if info.rotation in (90, 270) else info.height
+    if height > _MAX_HEIGHT or height < 2:
+        return None
+    try:
+        status = info.path.stat()
+    except OSError as error:
+        raise InputError(f"cannot read '{info.path.name}': {error.strerror or error}") from error
+    key = (status.st_size, status.st_mtime_ns)
+    return _survey(info.path.absolute(), key, info.stream_index, info.width * info.height,
+                   info.rate, info.start_seconds, info.duration_seconds)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _survey(
+    path: Path,
+    _: tuple[int, int],
+    stream_index: int,
+    pixels: int,
+    rate: Fraction,
+    start: Fraction,
+    duration: Fraction | None,
+) -> FieldReport:
+    found: list[tuple[Content, bool | None]] = []
+    film_seconds: list[Fraction] = []
+    most = max(CHUNK + 1, _MAX_PIXELS // pixels)
+    for times, labels in _places(path, stream_index, most, rate, start, duration):
+        for first in range(0, len(labels), CHUNK):
+            chunk = labels[first : first + CHUNK]
+            steps = [b - a for a, b in pairwise(times[first : first + CHUNK + 1])]
+            verdict = judge(chunk)
+            if _is_soft_telecine(steps) and (verdict is None or verdict[0] == "progressive"):
+                verdict = "soft telecine", None
+                film_seconds += steps
+            if verdict is not None:
+                found.append(verdict)
+    film_rate = None
+    if film_seconds:
+        film_rate = _FILM if rate.denominator == 1 else _FILM * _NTSC
+    return conclude(found, rate, film_rate)
+
+
+def _is_soft_telecine(steps: list[Fraction]) -> bool:
+    """Whether pictures are shown for two fields and for three, about equally often."""
+    if len(steps) < CHUNK // 2 or min(steps) <= 0:
+        return False
+    short = sorted(steps)[len(steps) // 4]
+    shares = [
+        sum(abs(step / short - length) < Fraction(1, 10) for step in steps) / len(steps)
+        for length in (Fraction(1), Fraction(3, 2))
+    ]
+    mean = sum(steps) / len(steps)
+    return min(shares) >= _MIN_SHARE and sum(shares) > 0.9 and abs(mean * _FILM - 1) < 0.05
+
+
+def _places(
+    path: Path,
+    stream_index: int,
+    most: int,
+    rate: Fraction,
+    start: Fraction,
+    duration: Fraction | None,
+) -> Iterator[tuple[list[Fraction], list[Labels]]]:
+    """Times of successive pictures at each place, and the labels of all but the first."""
+    length = _CHUNKS_PER_PLACE * CHUNK + 1
+    if most < 4 * length:
+        length = CHUNK + 1
+    count = max(1, min(_PLACES, most // length))
+    with open_container(path) as container:
+        stream: VideoStream = container.streams[stream_index]  # pyright: ignore[reportAssignmentType]
+        stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
+        if duration is None or duration * rate <= 3 * count * length // 2:  # short: no places
+            yield _look(_decode(container, stream), count * length)
+            return
+        base = stream.time_base or Fraction(1, 1000)
+        for place in range(count):
+            time = start + duration * place / count
+            try:
+                container.seek(int(time / base), stream=stream)
+            except FFmpegError:
+                continue
+            yield _look(_decode(container, stream), length)
+
+
+def _decode(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Pictures from here on, from the first that needs none before it, as far as they decode."""
+    whole = False
+    try:
+        for packet in container.demux(stream):
+            try:
+                images = stream.decode(packet)
+            except FFmpegError:
+                continue
+            for image in images:
+                whole = whole or image.key_frame
+                if whole:
+                    yield image
+    except FFmpegError:
+        return
+
+
+def _look(images: Iterator[av.VideoFrame], count: int) -> tuple[list[Fraction], list[Labels]]:
+    meter = FieldMeter()
+    times: list[Fraction] = []
+    labels: list[Labels] = []
+    for image in islice(images, count):
+        labels.append(meter.label(image))
+        time = image.pts * image.time_base if image.pts is not None and image.time_base else None
+        times.append(Fraction(0) if time is None else time)
+    return times, labels[1:]
