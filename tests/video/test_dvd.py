@@ -274,3 +274,15 @@ def test_single_sectors_that_cannot_be_read_are_read_over(
     with open_video(path) as reader:
         assert 60 < len(list(reader)) < 80
         assert reader.losses
+
+
+def test_pictures_without_a_time_are_counted(tmp_path: Path):
+    first, second = (make_vob(tmp_path / f"VTS_01_{i + 1}.VOB", 30 * i) for i in range(2))
+    data = bytearray(second.read_bytes())
+    packet = data.index(b"\0\0\1\xe0")
+    data[packet + 7] = 0  # no time, nor anything else in its header
+    second.write_bytes(data)
+    with open_video(first) as reader:
+        frames = [frame.pts for frame in reader]
+    assert len(frames) == 60
+    assert frames[-1] - frames[0] == 59 * STEP

@@ -29,7 +29,7 @@ _BLOCK_SECTORS = 64
 _INSERTED_AT = 512  # after the first pictures and sound, that FFmpeg counts these first
 _BACK = HERTZ // 10  # two pictures of different pieces may overlap by their stated lengths
 _FORWARD = 10 * HERTZ  # more than is ever missing by damage that can be read over
-_USUAL_STEP = 3600
+_USUAL_STEP = 3600.0
 
 _LOOK_AHEAD_SECTORS = 1024
 _KNOWN_TIMES = 32
@@ -206,14 +206,15 @@ class _Joiner:
 
     def _ends(self, number: int) -> tuple[int | None, int | None]:
         """When pictures end before a border, and when they start after it."""
-        ahead = islice(self._sectors_from(number), _LOOK_AHEAD_SECTORS)
-        for sector in ahead:
+        ahead = _PictureClock()
+        for sector in islice(self._sectors_from(number), _LOOK_AHEAD_SECTORS):
             span = unit_span(sector)
             if span is not None and self._unit_end is not None:
                 return self._unit_end, span[0]
-            times = [time for time, _ in video_payloads(sector) if time is not None]
-            if times:
-                return self._pictures.end(), times[0]
+            ahead.follow(sector)
+            start = ahead.start(self._pictures.step)
+            if start is not None:
+                return self._pictures.end(), start
         return None, None
 
 
@@ -233,13 +234,27 @@ class _PictureClock:
             self._count += data.count(PICTURE_START)
             self._rest = data[-len(PICTURE_START) + 1 :]
 
+    @property
+    def step(self) -> float:
+        """Ticks from one picture to the next, lately."""
+        if len(self._known) < 2:
+            return _USUAL_STEP
+        (first, began), (last, time) = self._known[0], self._known[-1]
+        return (time - began) / (last - first) if last > first else _USUAL_STEP
+
+    def start(self, step: float) -> int | None:
+        """Time of the first picture, though it may state none; None without any time."""
+        if not self._known:
+            return None
+        number, time = self._known[0]
+        return round(time - number * step)
+
     def end(self) -> int | None:
         """Time after the last picture; None without any time."""
         if not self._known:
             return None
-        (first, began), (last, time) = self._known[0], self._known[-1]
-        step = (time - began) / (last - first) if last > first else _USUAL_STEP
-        return round(time + (self._count - last) * step)
+        number, time = self._known[-1]
+        return round(time + (self._count - number) * self.step)
 
 
 def _read(file: io.BufferedIOBase, first: int, count: int) -> bytes:
