@@ -55,6 +55,7 @@ def kill_while_saving(delay_seconds: float) -> None:
     assert child.returncode == -signal.SIGKILL
     assert saved() >= seen  # nothing that was saved is lost
     assert state_of()["step"] == saved()  # and it opens
+    assert folder_of().joinpath(f"models/net_g_{saved()}.safetensors").exists()
     for path in folder_of().glob("models/*.safetensors"):
         assert read_model(path).config == options().network_g.config()
 

@@ -70,15 +70,19 @@ class RunFolder:
         save_weights(state, self.weights("best"))
 
     def save(self, state: TrainState) -> Path:
-        """Save state and weights, then let go of old ones; returns the file of weights.
+        """Save weights and state, then let go of old ones; returns the file of weights.
+
+        Weights come first: a run that is killed in between makes them again, while one that went on
+        from a state at its end would not make weights that are missing.
 
         Raises:
             TrainingError: a weight is not finite; nothing is written.
             OutputError: the operating system refuses.
         """
-        state.save(self.states / f"{state.step}.state")
+        state.require_finite()
         weights = self.weights(state.step)
         save_weights(state, weights)
+        state.save(self.states / f"{state.step}.state")
         for folder in (self.states, self.models):
             saved = sorted((p for p in folder.iterdir() if _step(p) >= 0), key=_step)
             past = [path for path in saved if _step(path) <= state.step]

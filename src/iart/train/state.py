@@ -42,18 +42,24 @@ class TrainState:
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
 
+    def require_finite(self) -> None:
+        """See that all weights can be used.
+
+        Raises:
+            TrainingError: a weight is not finite.
+        """
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            raise TrainingError(
+                f"weights are not finite after step {self.step}; what was saved last is as it was."
+                " Go on from it with a lower learning rate"
+            )
+
     def save(self, path: Path) -> None:
         """Write beside, then rename: a kill at any moment leaves the old file or the new one.
 
         Raises:
-            TrainingError: a weight is not finite; the old file stays.
             OutputError: the operating system refuses; the old file stays.
         """
-        if not all(p.isfinite().all() for p in self.model.parameters()):
-            raise TrainingError(
-                f"weights are not finite after step {self.step}; '{path.parent}' is as it was saved"
-                " last. Go on from it with a lower learning rate"
-            )
         tree = {
             "step": self.step,
             "samples": self.samples,
@@ -84,7 +90,7 @@ class TrainState:
             self.seed, self.step, self.samples = tree["seed"], tree["step"], tree["samples"]
             self.nonfinite, self.best = tree["nonfinite"], tree["best"]
         except Exception as error:  # torch raises many kinds for damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
             raise WeightsError(
                 f"cannot resume from '{path}': {reason}. It must be a state saved by this run, with"
                 " the same network; move it away to start anew"
