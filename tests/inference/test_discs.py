@@ -37,6 +37,12 @@ def fields(count: int) -> list[np.ndarray]:
     return images
 
 
+def _combing(frame: av.VideoFrame) -> float:
+    """Mean difference of luma between each row and those above and below."""
+    rows = frame.to_ndarray(format="gray").astype(float)
+    return float(np.abs(rows[1:-1] - (rows[:-2] + rows[2:]) / 2).mean())
+
+
 def packets_of(path: Path, kind: str, number: int = 0) -> list[Packet]:
     with av.open(str(path)) as container:
         stream = [s for s in container.streams if s.type == kind][number]
@@ -99,6 +105,7 @@ def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
         assert video.height == 1080
         assert abs(shape / Fraction(16, 9) - 1) < Fraction(1, 500)
         assert not any(frame.interlaced_frame for frame in frames)
+        assert all(_combing(frame) < 0.05 for frame in frames)
         context = video.codec_context
         numbers = (context.color_primaries, context.color_trc, context.colorspace)
         assert numbers == (1, 1, 1)  # BT.709, as HD has
