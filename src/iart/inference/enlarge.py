@@ -28,6 +28,16 @@ FLOW_OVERLAP = 128
 """Pixels that neighbouring pieces of flow share."""
 
 
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "ALLOC_FAILED",  # of cuBLAS and cuDNN
+    "could not create a primitive",  # of oneDNN, which has no other reason where others succeed
+    "could not execute a primitive",
+)
+
+
 class Enlarger:
     """Shows a model one window after another.
 
@@ -160,7 +170,7 @@ def _flows(model: IART, frames: Float[Tensor, "1 t 3 h w"], side: int) -> Flows:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch has a class of its own for GPUs of CUDA only."""
+    """PyTorch has a class of its own for some allocators only; libraries have their own words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "backend out of memory"))
+    return any(words in str(error) for words in OUT_OF_MEMORY)

@@ -133,7 +133,7 @@ def plan_tiling(
     else:
         lacking = _lacking(needed(tiling), rooms)
         raise DeviceError(
-            f"{width}x{height} is too large: {lacking} even in {tiling}. Free some memory, choose "
+            f"{width}x{height} is too large: {lacking}, even in {tiling}. Free some memory, choose "
             f"another --device, or pass --tile {tiling.tile} --window {tiling.window} to try it"
         )
     if tiling != asked:
@@ -212,7 +212,7 @@ def _with_window(tiling: Tiling, window: int) -> Tiling:
 def _lacking(needed: dict[torch.device, int], rooms: dict[torch.device, int | None]) -> str:
     """Where the memory does not suffice."""
     return " and ".join(
-        f"{place} would need {size / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB may be used"
+        f"{place} would need {size / 1e9:.1f} GB of memory and has {room / 1e9:.1f} GB to spare"
         for place, size in needed.items()
         for room in [rooms[place]]
         if room is not None and size > room

@@ -1,0 +1,186 @@
+"""Pieces give what the whole gives, and memory that runs out makes them smaller."""
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import iart
+from iart.errors import DeviceError
+from iart.inference import enlarge
+from iart.inference.enlarge import Enlarger
+from iart.inference.tiling import SMALLEST_TILE, Tiling
+from iart.inference.upscale import upscale_frames
+from iart.model import IART, IARTConfig
+from iart.video.frame import Frame
+from tests.inference.test_upscale import Repeat, noise, repeat4
+from tests.model.formula import smooth_input, with_formula_weights
+
+TINY = IARTConfig(channels=24, mid_channels=32, depths=(2, 2), heads=(4, 4))
+
+
+def moving(frames: int, height: int, width: int) -> Tensor:
+    """A texture, detail on top of large shapes, that moves by (2, 3) pixels from frame to frame."""
+    h, w = height + 2 * frames, width + 3 * frames
+    fine, coarse = smooth_input("tiles", (3, h, w), clamp=True), noise(1, 3, h // 16, w // 16)
+    shapes = nn.functional.interpolate(coarse, (h, w), mode="bicubic")[0].clamp(0, 1)
+    picture = (fine + 2 * shapes) / 3
+    return torch.stack(
+        [picture[:, 2 * i : 2 * i + height, 3 * i : 3 * i + width] for i in range(frames)]
+    )
+
+
+def worst_psnr(clip: Tensor, reference: Tensor) -> float:
+    """Of the worst frame, in dB."""
+    errors = (clip - reference).square().mean(dim=(1, 2, 3))
+    return -10 * float(errors.max().clamp(min=1e-12).log10())
+
+
+def enlarged(model: nn.Module, clip: Tensor, tile: int | None, kept: slice = slice(None)) -> Tensor:
+    return Enlarger(model, Tiling(len(clip), 0, tile)).enlarge(clip, kept)
+
+
+def test_tiles_of_the_shipped_model_are_as_good_as_the_whole_picture():
+    model, clip = iart.load_model("light", "cpu"), moving(6, 48, 160)
+    whole, tiled = enlarged(model, clip, None), enlarged(model, clip, SMALLEST_TILE)
+    assert not tiled.equal(whole)
+    assert worst_psnr(tiled, whole) > 80
+
+
+@pytest.mark.parametrize(
+    ("config", "frames"),
+    [(TINY, 3), pytest.param(IARTConfig(), 3, marks=pytest.mark.slow)],
+    ids=["tiny", "full"],
+)
+def test_tiles_are_as_good_as_the_whole_picture_for_any_weights(config: IARTConfig, frames: int):
+    model, clip = with_formula_weights(IART(config)), moving(frames, 40, 120)
+    whole, tiled = enlarged(model, clip, None), enlarged(model, clip, SMALLEST_TILE)
+    assert not tiled.equal(whole)
+    assert worst_psnr(tiled, whole) > 55
+
+
+def test_flow_in_pieces_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(enlarge, "FLOW_TILES", 2)
+    model, clip = iart.load_model("light", "cpu"), moving(2, 40, 330)
+    assert worst_psnr(enlarged(model, clip, 96), enlarged(model, clip, None)) > 50
+
+
+def test_only_kept_frames_come_back():
+    model, clip = iart.load_model("light", "cpu"), moving(4, 24, 110)
+    for tile in (None, SMALLEST_TILE):
+        whole = enlarged(model, clip, tile)
+        torch.testing.assert_close(enlarged(model, clip, tile, slice(1, 3)), whole[1:3])
+
+
+def test_a_picture_of_few_rows_is_no_flow():
+    model, clip = iart.load_model("light", "cpu"), noise(2, 3, 2, 150)
+    torch.testing.assert_close(
+        enlarged(model, clip, SMALLEST_TILE), enlarged(model, clip, None), atol=1e-4, rtol=0
+    )
+
+
+# ---- out of memory
+
+
+class Hungry(Repeat):
+    """Exact ×4, for pieces that are not too large."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, frames: Tensor) -> Tensor:
+        if frames.numel() > 3 * self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
+        return super().forward(frames)
+
+
+def test_pieces_become_smaller_and_stay_so(caplog: pytest.LogCaptureFixture):
+    clip = noise(13, 3, 100, 400)
+    enlarger = Enlarger(Hungry(13 * 100**2), Tiling(13, 3, 400))
+    assert enlarger.enlarge(clip, slice(2, 11)).equal(repeat4(clip[2:11]))
+    assert enlarger.tiling == Tiling(13, 3, 100)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "cpu has run out of memory; from here on tiles of 100 pixels, 13 frames" in caplog.text
+    enlarger.enlarge(clip, slice(0, 13))
+    assert len(caplog.records) == 2
+
+
+def test_windows_become_shorter_when_tiles_cannot():
+    clip = noise(13, 3, 100, 100)
+    enlarger = Enlarger(Hungry(4 * 68**2), Tiling(13, 3, 100))
+    for kept in (slice(0, 13), slice(2, 11), slice(5, 6)):
+        assert enlarger.enlarge(clip, kept).equal(repeat4(clip[kept]))
+    assert enlarger.tiling == Tiling(4, 1, SMALLEST_TILE)
+
+
+def test_memory_that_suffices_for_nothing_is_named():
+    clip = noise(5, 3, 100, 100)
+    with pytest.raises(DeviceError, match="too little memory for 5 frames of 100x100 in tiles"):
+        Enlarger(Hungry(100), Tiling(16, 3, 100)).enlarge(clip, slice(0, 5))
+
+
+def test_whole_pictures_stay_whole():
+    with pytest.raises(
+        DeviceError, match=r"whole pictures.*Pass a smaller --window or --tile auto"
+    ):
+        Enlarger(Hungry(100), Tiling(16, 3, None)).enlarge(noise(5, 3, 100, 100), slice(0, 5))
+
+
+def test_other_errors_come_through():
+    class Broken(nn.Module):
+        def forward(self, frames: Tensor) -> Tensor:
+            raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        enlarged(Broken(), noise(1, 3, 8, 8), 96)
+
+
+def test_no_frame_is_lost(caplog: pytest.LogCaptureFixture):
+    frames = [
+        Frame(x, i, Fraction(1, 25), 1, i in (3, 12)) for i, x in enumerate(noise(30, 3, 50, 120))
+    ]
+    large = list(upscale_frames(frames, Hungry(5 * 50 * 110), window=8, overlap=2))
+    assert [frame.pts for frame in large] == list(range(30))
+    assert all(b.data.equal(repeat4(a.data)) for a, b in zip(frames, large, strict=True))
+    assert len(caplog.records) == 2
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch, iart
+from iart.inference.upscale import upscale
+torch.set_num_threads(1)
+model = iart.load_model("light", "cpu")
+clip = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+clip = torch.nn.functional.interpolate(clip, (256, 320), mode="bicubic").clamp(0, 1)
+clip = torch.cat([clip.roll(2 * i, -1) for i in range(2)])
+whole = upscale(clip, model, tile=None)
+lines = Path("/proc/self/status").read_text().splitlines()
+size = next(int(line.split()[1]) for line in lines if line.startswith("VmSize"))
+most = 1024 * size + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    upscale(clip, model, tile=None)
+except iart.DeviceError as error:
+    print(error)
+print(10 * float((upscale(clip, model) - whole).square().mean().log10()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_memory_that_really_runs_out():
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, "260000000"]
+    # What is freed goes back to the system at once, so that the limit means the same every time.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    refusal, decibel = process.stdout.splitlines()
+    assert "too little memory for 2 frames of 320x256 in whole pictures" in refusal
+    assert "cpu has run out of memory; from here on tiles of" in process.stderr
+    assert float(decibel) < -60
