@@ -1,5 +1,6 @@
 """Packets to decoded pictures, each with its exact time, going on after damage."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,6 +26,7 @@ _TIMED_BY_ORDER = ("avi",)  # containers whose presentation times are FFmpeg's g
 _LENGTH_IN_HEADER = ("mov", "matroska", "avi", "flv", "asf", "mxf")
 _SEEKABLE = ("mov", "matroska")  # with an index of key frames, and times that do not start again
 _SEEK_MARGINS_SECONDS = (0, 2, 10, 60)
+_PICTURES_BEFORE = 3  # given before the first one asked for, where pictures are far apart
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +59,7 @@ class Decoder:
         Args:
             container: just opened; closed by others.
             info: what the probe found in it.
-            start_seconds: pictures before this time may be left out.
+            start_seconds: pictures before this time are left out, but for a few.
             logged: [start, end) in seconds of what is asked for; other losses are not recorded.
         """
         self._container, self._info = container, info
@@ -82,8 +84,21 @@ class Decoder:
         self._read_until = Fraction(0)  # end of the last packet of any stream
 
     def __iter__(self) -> Iterator[Picture]:
-        if self._start_seconds is not None:
-            self._clean_from = self._seek(self._start_seconds)
+        start = self._start_seconds
+        if start is None:
+            yield from self._pictures()
+            return
+        self._clean_from = self._seek(start)
+        before: deque[Picture] = deque(maxlen=_PICTURES_BEFORE)
+        for picture in self._pictures():
+            if picture.pts * self._info.time_base < start:
+                before.append(picture)
+                continue
+            yield from before
+            before.clear()
+            yield picture
+
+    def _pictures(self) -> Iterator[Picture]:
         for packet in self._packets():
             for image in self._decode(packet):
                 yield self._place(image)

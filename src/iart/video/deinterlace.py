@@ -68,8 +68,7 @@ class Plan:
 
     def outcome(self, info: VideoInfo, report: FieldReport | None) -> VideoInfo:
         """What is known of the frames, of which `info` was known before."""
-        info = replace(info, fields=report)
-        if report is None:
+        if self.way == "none" and report is None:
             return info
         count = info.frame_count
         factor, divisor, variable = Fraction(1), 1, info.variable_rate
@@ -77,11 +76,11 @@ class Plan:
         if self.way == "bwdif-field":
             factor, divisor, rate = Fraction(2), 2, 2 * info.rate
         elif self.way.startswith("film"):
-            hard = 1 if self.way == "film" else report.shares.get("hard telecine", 0)
+            hard = 1 if report is None else report.shares["hard telecine"]
             factor, divisor = 1 - Fraction(hard).limit_denominator(1000) / CYCLE, DIVISOR
             variable = info.variable_rate if self.way == "film" else True
             rate = info.rate * (CYCLE - 1) / CYCLE if self.way == "film" else info.rate
-        elif report.kind == "soft telecine" and report.rate is not None:
+        elif report is not None and report.kind == "soft telecine" and report.rate is not None:
             rate, variable = report.rate, True
             if info.duration_seconds and count == round(info.duration_seconds * info.rate):
                 factor = rate / info.rate  # an estimate
@@ -92,6 +91,7 @@ class Plan:
             frame_count=None if count is None else round(count * factor),
             variable_rate=variable,
             interlaced=False,
+            fields=report,
         )
 
 
@@ -101,19 +101,20 @@ def plan_fields(info: VideoInfo, report: FieldReport | None, mode: str) -> Plan:
     Raises:
         InputError: the content is of kinds that cannot be treated together.
     """
+    shares = {} if report is None else report.shares
+    both = "fields in both orders" in shares
+    first = None if both or report is None else report.top_first
+    if mode.startswith("bwdif"):
+        return Plan("bwdif" if mode == "bwdif" else "bwdif-field", first)
     if mode == "off" or report is None:
         return Plan("none")
-    both = "fields in both orders" in report.shares
-    first = None if both else report.top_first
-    if mode != "auto":
-        return Plan("bwdif" if mode == "bwdif" else "bwdif-field", first)
     if both:
         raise InputError(
             f"cannot read '{info.path.name}': it is interlaced with the top field first here and "
-            f"with the bottom field first there ({describe_shares(report.shares)}). Pass "
+            f"with the bottom field first there ({describe_shares(shares)}). Pass "
             "--deinterlace bwdif to believe its flags, or --deinterlace off"
         )
-    contents = set(report.shares)
+    contents = set(shares)
     if "hard telecine" in contents:
         return Plan("film" if len(contents) == 1 else "film-some", first)
     if "shifted film" in contents:

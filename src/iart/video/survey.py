@@ -79,10 +79,7 @@ def _survey(
                 film_seconds += steps
             if verdict is not None:
                 found.append(verdict)
-    film_rate = None
-    if film_seconds:
-        film_rate = _FILM if rate.denominator == 1 else _FILM * _NTSC
-    return conclude(found, rate, film_rate)
+    return conclude(found, rate, _film_rate(film_seconds, rate))
 
 
 def _is_soft_telecine(steps: list[Fraction]) -> bool:
@@ -96,6 +93,16 @@ def _is_soft_telecine(steps: list[Fraction]) -> bool:
     ]
     mean = sum(steps) / len(steps)
     return min(shares) >= _MIN_SHARE and sum(shares) > 0.9 and abs(mean * _FILM - 1) < 0.05
+
+
+def _film_rate(steps: list[Fraction], rate: Fraction) -> Fraction | None:
+    """Of soft telecine with these steps, in a file that says `rate`; None without steps."""
+    if not steps:
+        return None
+    measured = len(steps) / sum(steps)
+    # times of whole milliseconds do not tell 24 from 23.976 for sure
+    whole = rate.denominator == 1 and measured > _FILM * (1 + _NTSC) / 2
+    return _FILM if whole else _FILM * _NTSC
 
 
 def _places(
