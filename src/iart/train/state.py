@@ -37,7 +37,7 @@ class TrainState:
     """Highest score of a validation."""
 
     def update_average(self, decay: float) -> None:
-        """Average ← decay · average + (1 − decay) · model."""
+        """Average ← decay · average + (1 − decay) · model, from the first weights on (BasicSR)."""
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
