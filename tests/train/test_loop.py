@@ -1,10 +1,8 @@
 """Training on made clips with a tiny network: it learns, and stopping changes nothing."""
 
 import json
-import math
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,14 @@ from iart.errors import (
     DataError,
     MissingExtraError,
     OutputError,
-    TrainingError,
-    WeightsError,
 )
-from iart.model import IART
-from iart.train import loop
 from iart.train.draws import depth_draws
-from iart.train.folder import RunFolder
-from iart.train.loss import Objective
-from iart.train.state import TrainState, averaged
 from iart.train.stop import StopSignals
 from iart.weights import read_metadata, read_model
 from tests.train.tiny import (
     SCENES,
     assert_same,
     folder_of,
-    latest,
     make_pairs,
     make_scenes,
     options,
@@ -204,173 +194,6 @@ def test_lessons_in_pieces_are_straight_lessons(folder: Path):
     assert state_of()["step"] == 1
     run(lessons())
     assert_same(state_of(), state_of("straight"))
-
-
-# ---- stopping and going on
-
-
-def test_a_run_in_pieces_is_a_straight_run():
-    """Stopped after every step, with stochastic depth and moving flow: the same bit for bit."""
-    changes = {"train__fix_flow": 2, "train__gradient_accumulation_steps": 2}
-    run(options(name="straight", **changes))
-    for step in range(1, 5):
-        lines = run(options(name="pieces", **changes), max_minutes=0.0)
-        assert state_of("pieces")["step"] == step
-        assert any(line.startswith("goes on from") for line in lines) == (step > 1)
-    assert_same(state_of("pieces"), state_of("straight"))
-    a, b = (
-        read_model(folder_of(n) / "models" / "net_g_4.safetensors") for n in ("pieces", "straight")
-    )
-    assert_same(dict(a.state_dict()), dict(b.state_dict()))
-
-
-def test_a_finished_run_stays_as_it_is():
-    run(options())
-    before = latest().read_bytes()
-    assert run(options()) == [
-        "goes on from 'experiments/tiny/training_states/4.state'",
-        "weights: experiments/tiny/models/net_g_4.safetensors",
-    ]
-    assert latest().read_bytes() == before
-
-
-def test_a_finished_run_can_be_made_longer():
-    run(options())
-    run(options(train__total_iter=6))
-    assert state_of()["step"] == 6
-
-
-def test_the_last_checkpoints_are_kept():
-    run(options(train__total_iter=5, logger__save_checkpoint_freq=1, logger__keep_checkpoints=2))
-    assert sorted(p.name for p in (folder_of() / "training_states").iterdir()) == [
-        "4.state",
-        "5.state",
-    ]
-    weights = sorted(p.name for p in (folder_of() / "models").iterdir())
-    assert weights == ["net_g_4.safetensors", "net_g_5.safetensors"]
-
-
-def test_a_state_can_be_named_to_go_on_from():
-    run(options(logger__save_checkpoint_freq=1, logger__keep_checkpoints=9))
-    straight = state_of()
-    earlier = folder_of() / "training_states" / "2.state"
-    run(options(path__resume_state=str(earlier)), max_minutes=0.0)
-    # What lay ahead is gone, so that the same command without the state goes on from there.
-    assert latest().stem == "3"
-    run(options())
-    assert_same(state_of(), straight)
-
-
-def test_the_seed_of_a_run_stays():
-    """Going on with another seed in the file keeps the order of samples."""
-    run(options(name="straight"))
-    run(options(), max_minutes=0.0)
-    run(options(manual_seed=5))
-    assert_same(state_of(), state_of("straight"))
-
-
-def test_another_network_is_not_resumed():
-    run(options(), max_minutes=0.0)
-    with pytest.raises(WeightsError, match=r"cannot resume from '.*1\.state': .*; move it away"):
-        run(options(network_g__embed_dim=16))
-
-
-@pytest.mark.parametrize("keep", [0, 100, -100])
-def test_a_damaged_state_is_not_resumed(keep: int):
-    run(options(), max_minutes=0.0)
-    latest().write_bytes(latest().read_bytes()[:keep])
-    with pytest.raises(WeightsError, match="cannot resume from") as caught:
-        run(options())
-    assert "\n" not in str(caught.value)
-
-
-def test_a_signal_saves_and_stops(monkeypatch: pytest.MonkeyPatch):
-    run(options(name="straight"))
-    before = signal.getsignal(signal.SIGTERM)
-    _during_step(monkeypatch, 2, lambda _: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(KeyboardInterrupt):
-        run(options())
-    assert state_of()["step"] == 2
-    assert signal.getsignal(signal.SIGTERM) == before
-    run(options())
-    assert_same(state_of(), state_of("straight"))
-
-
-# ---- what is not finite
-
-
-def _during_step(
-    monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[torch.Tensor], Any]
-) -> None:
-    """Do something when the loss is computed for the `count`th time; its result is added to it."""
-    original, calls = Objective.__call__, []
-
-    def changed(self: Objective, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        calls.append(1)
-        loss = original(self, output, truth)
-        more = action(output) if len(calls) == count else None
-        return loss if more is None else loss + more
-
-    monkeypatch.setattr(loop.Objective, "__call__", changed)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
-    run(options(name="two", train__total_iter=2, logger__save_checkpoint_freq=1))
-    _during_step(monkeypatch, 3, lambda _: math.nan)
-    with pytest.raises(TrainingError) as caught:
-        run(options(logger__save_checkpoint_freq=1))
-    message = str(caught.value)
-    file = "'experiments/tiny/nonfinite-step2.pt'"
-    assert f"loss is nan at step 2: {file} has the batch (clip '00" in message
-    assert_same(state_of(), state_of("two"))  # as before that step
-    left = torch.load(folder_of() / "nonfinite-step2.pt", weights_only=True)
-    assert left["step"] == 2
-    (batch,) = left["batches"]
-    assert math.isnan(batch["loss"])
-    assert batch["lq"].shape == (1, 3, 3, 8, 8)
-    assert batch["gt"].shape == (1, 3, 3, 32, 32)
-    (origin,) = batch["origins"]
-    assert origin["clip"] in ("001", "002")
-    assert origin["index"] == 2
-    assert len(origin["frames"]) == 3
-
-
-def test_steps_that_are_not_finite_can_be_left_out(monkeypatch: pytest.MonkeyPatch):
-    _during_step(monkeypatch, 2, lambda _: math.inf)
-    skipping = {"train__on_nonfinite": "skip", "train__nonfinite_limit": 1}
-    run(options(**skipping))
-    state = state_of()
-    assert (state["step"], state["samples"], state["nonfinite"]) == (4, 4, 1)
-    steps = {int(s["step"]) for s in state["optimizer"]["state"].values()}
-    assert steps == {3}
-    _during_step(monkeypatch, 1, lambda _: math.inf)
-    with pytest.raises(TrainingError, match=r"loss is inf at step 4 \(2 such steps\)"):
-        run(options(train__total_iter=6, **skipping))
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
-    # √0 = 0, but its slope is infinite; and infinity times 0 is no number.
-    _during_step(monkeypatch, 1, lambda output: (0 * output.sum()).sqrt())
-    with pytest.raises(TrainingError, match="the gradient is not finite at step 0: 'experiments"):
-        run(options())
-
-
-def test_weights_that_are_not_finite_are_not_saved():
-    run(options(), max_minutes=0.0)
-    files = {path: path.read_bytes() for path in folder_of().glob("*/*.s*")}
-    weights, saved = sorted(files)
-    # A state that was saved has its weights, whenever the run was killed.
-    assert weights.stat().st_mtime_ns <= saved.stat().st_mtime_ns
-    model = IART(options().network_g.config())
-    with torch.no_grad():
-        model.extract.weight[0] = math.inf
-    optimizer = torch.optim.Adam(model.parameters())
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    state = TrainState(model, averaged(model), optimizer, scaler, seed=0, step=1)
-    with pytest.raises(TrainingError, match="weights are not finite after step 1"):
-        RunFolder(options().name, model.config, keep=1).save(state)
-    assert {path: path.read_bytes() for path in files} == files
-    assert not list(folder_of().glob("*/*.part"))
 
 
 # ---- parts

@@ -1,0 +1,113 @@
+"""A run that is stopped goes on bit for bit; only from a state of its own."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from iart.errors import WeightsError
+from iart.train.log import Log
+from iart.weights import read_model
+from tests.train.tiny import assert_same, folder_of, latest, make_pairs, options, run, state_of
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with clips."""
+    monkeypatch.chdir(tmp_path)
+    make_pairs(tmp_path / "pairs")
+    return tmp_path
+
+
+def test_a_run_in_pieces_is_a_straight_run():
+    """Stopped after every step, with stochastic depth and moving flow: the same bit for bit."""
+    changes = {"train__fix_flow": 2, "train__gradient_accumulation_steps": 2}
+    run(options(name="straight", **changes))
+    for step in range(1, 5):
+        lines = run(options(name="pieces", **changes), max_minutes=0.0)
+        assert state_of("pieces")["step"] == step
+        assert any(line.startswith("goes on from") for line in lines) == (step > 1)
+    assert_same(state_of("pieces"), state_of("straight"))
+    a, b = (
+        read_model(folder_of(n) / "models" / "net_g_4.safetensors") for n in ("pieces", "straight")
+    )
+    assert_same(dict(a.state_dict()), dict(b.state_dict()))
+
+
+def test_a_finished_run_stays_as_it_is():
+    run(options())
+    before = latest().read_bytes()
+    assert run(options()) == [
+        "goes on from 'experiments/tiny/training_states/4.state'",
+        "weights: experiments/tiny/models/net_g_4.safetensors",
+    ]
+    assert latest().read_bytes() == before
+
+
+def test_a_finished_run_can_be_made_longer():
+    run(options())
+    run(options(train__total_iter=6))
+    assert state_of()["step"] == 6
+
+
+def test_the_last_checkpoints_are_kept():
+    run(options(train__total_iter=5, logger__save_checkpoint_freq=1, logger__keep_checkpoints=2))
+    assert sorted(p.name for p in (folder_of() / "training_states").iterdir()) == [
+        "4.state",
+        "5.state",
+    ]
+    weights = sorted(p.name for p in (folder_of() / "models").iterdir())
+    assert weights == ["net_g_4.safetensors", "net_g_5.safetensors"]
+
+
+def test_a_state_can_be_named_to_go_on_from():
+    run(options(logger__save_checkpoint_freq=1, logger__keep_checkpoints=9))
+    straight = state_of()
+    earlier = folder_of() / "training_states" / "2.state"
+    run(options(path__resume_state=str(earlier)), max_minutes=0.0)
+    # What lay ahead is gone, so that the same command without the state goes on from there.
+    assert latest().stem == "3"
+    run(options())
+    assert_same(state_of(), straight)
+
+
+def test_the_seed_of_a_run_stays():
+    """Going on with another seed in the file keeps the order of samples."""
+    run(options(name="straight"))
+    run(options(), max_minutes=0.0)
+    run(options(manual_seed=5))
+    assert_same(state_of(), state_of("straight"))
+
+
+def test_another_network_is_not_resumed():
+    run(options(), max_minutes=0.0)
+    with pytest.raises(WeightsError, match=r"cannot resume from '.*1\.state': .*; move it away"):
+        run(options(network_g__embed_dim=16))
+
+
+@pytest.mark.parametrize("keep", [0, 100, -100])
+def test_a_damaged_state_is_not_resumed(keep: int):
+    run(options(), max_minutes=0.0)
+    latest().write_bytes(latest().read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="cannot resume from") as caught:
+        run(options())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_signal_saves_and_stops(monkeypatch: pytest.MonkeyPatch):
+    run(options(name="straight"))
+    before = signal.getsignal(signal.SIGTERM)
+    step = Log.step
+
+    def stopped(self: Log, number: int, *rest: float, **more: float) -> None:
+        step(self, number, *rest, **more)
+        if number == 1:  # comes while the next step is under way
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Log, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(options())
+    assert state_of()["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+    run(options())
+    assert_same(state_of(), state_of("straight"))
