@@ -60,7 +60,7 @@ IO_BACKEND = not_needed(_LMDB, "db_paths", "client_keys", "readonly", "lock", "r
 LOADER = {
     **not_needed("the run has a name, its training set needs none", "name"),
     **not_needed(_AHEAD, "prefetch_mode", "num_prefetch_queue", "persistent_workers"),
-    **not_needed("it is done where a GPU gains by it", "pin_memory"),
+    **not_needed("copies to the device are small beside a step", "pin_memory"),
 }
 _PICTURES = {
     **not_needed(_LISTED, "filename_tmpl", "filename_ext"),
