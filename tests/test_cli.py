@@ -176,9 +176,19 @@ def test_info_names_what_cannot_be_carried(tmp_path: Path):
 
 def test_info_of_images(tmp_path: Path):
     save_image(tmp_path / "1.png", picture(1), pixel_format="rgb24")
-    result = iart("info", tmp_path, *BICUBIC, "--tile", "64")
+    result = iart("info", tmp_path, *BICUBIC)
     assert result.exit_code == 0, result.output
     assert "256x192, .mkv" in result.stdout
+    assert "of it for the network): whole pictures, 16 frames at once" in result.stdout
+
+
+def test_tiles(tmp_path: Path):
+    save_image(tmp_path / "1.png", picture(1), pixel_format="rgb24")
+    for word, told in (("40", "tiles of 40 pixels"), ("none", "whole"), ("auto", "whole")):
+        assert told in iart("info", tmp_path, *BICUBIC, "--tile", word).stdout
+    refused = iart("info", tmp_path, *BICUBIC, "--tile", "wide")
+    assert refused.exit_code == 2
+    assert "wide" in refused.output
 
 
 def test_convert(tmp_path: Path, tiny: Path):

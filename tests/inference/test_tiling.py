@@ -3,15 +3,18 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from iart.errors import DeviceError, OptionsError
 from iart.inference import tiling
+from iart.inference.job import Job
 from iart.inference.tiling import SMALLEST_TILE, Tiling, film_bytes, network_bytes, plan_tiling
 from iart.model import IART
 from iart.model.bicubic import Bicubic
+from iart.video.pending import Place
 from tests.test_device import LIGHT, needs_proc
 
 GB = 1_000_000_000
@@ -104,6 +107,13 @@ def test_models_of_any_kind_are_planned_for(monkeypatch: pytest.MonkeyPatch):
     having(monkeypatch, 7 * GB)
     assert plan_tiling(Bicubic(), 1080, 1920).window < 16
     assert plan_tiling(Bicubic(), 480, 720) == Tiling(16, 3, 720)
+
+
+def test_a_job_keeps_to_its_plan(tmp_path: Path):
+    place = Place(tmp_path / "out.mkv")
+    with Job(place, {}, overwrite=False) as job:
+        assert job.tiling(lambda: Tiling(8, 2, 200)) == Tiling(8, 2, 200)
+        assert job.tiling(lambda: Tiling(16, 3, 400)) == Tiling(8, 2, 200)
 
 
 MEASURE = """

@@ -64,7 +64,7 @@ def test_images_to_images(tmp_path: Path):
     assert ImageReader(tmp_path / "two").info.width == 16 * 64
 
 
-@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RuntimeError("no kernel"), KeyboardInterrupt()])
 def test_nothing_is_left_when_the_network_stops(tmp_path: Path, error: BaseException):
     source = make_clip(tmp_path / "in.mkv", frames=5)
     with pytest.raises(type(error)):
@@ -81,7 +81,7 @@ def test_nothing_is_left_when_the_network_stops(tmp_path: Path, error: BaseExcep
 )
 def test_too_little_memory_says_what_to_do(tmp_path: Path, full: RuntimeError):
     source = make_clip(tmp_path / "in.mkv", frames=5)
-    with pytest.raises(DeviceError, match=r"5 frames of 64x48 at once\. Pass a smaller --window"):
+    with pytest.raises(DeviceError, match=r"5 frames of 64x48 in whole pictures, 4 frames at once"):
         upscale_video(source, tmp_path / "out.mkv", Failing(full))
 
 

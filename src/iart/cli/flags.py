@@ -42,6 +42,15 @@ def _crop(text: "str | Crop") -> "Crop | str | None":
     return Crop(width, height, x, y)
 
 
+def _tile(text: str | int) -> int | str | None:
+    """A side in pixels; auto; none."""
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not str(text).isdecimal():
+        raise ValueError("a tile is a number of pixels, auto or none")
+    return int(text)
+
+
 def split_devices(text: str) -> list[str]:
     """Names of devices from "0,1" (the first two of CUDA) or "cuda:0,cpu"."""
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -86,7 +95,14 @@ Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, Option(help="float32, bfloat16 or float16.")]
 Window = Annotated[int, Option(help="Frames that the model sees at once.")]
 Overlap = Annotated[int, Option(help="Frames of context at either end of a window.")]
-Tile = Annotated[int | None, Option(help="Side in pixels of tiles, if memory is short.")]
+Tile = Annotated[
+    Any,
+    Option(
+        parser=_tile,
+        metavar="PIXELS",
+        help="Side of tiles if memory is short; auto plans by what is free; none for none.",
+    ),
+]
 Rate = Annotated[
     Fraction, Option(parser=_rate, metavar="RATE", help="Frames per second of images: 30000/1001.")
 ]

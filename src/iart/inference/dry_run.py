@@ -4,6 +4,7 @@ from torch import nn
 
 from iart.inference.job import begun_parts
 from iart.inference.order import Order
+from iart.inference.video import plan_for
 from iart.video.describe import describe
 from iart.video.image_writer import PicturePlan
 from iart.video.pending import Place
@@ -43,5 +44,7 @@ def dry_run(order: Order, model: nn.Module, *, overwrite: bool = False) -> Lines
             for plan in target.plan.assembly.tracks.carried
         ]
     lines += [("note", note) for note in target.plan.notes]
+    tiling = plan_for(order, model, info)
+    lines.append(("network", tiling.describe(info.height, info.width)))
     lines.append(("begins", f"at frame {kept}{expected}"))
     return lines

@@ -79,17 +79,17 @@ class Enlarger:
     def _shrink(self, clip: Tensor, error: Exception) -> None:
         t, _, h, w = clip.shape
         device = self._like(clip).device
-        smaller = self.tiling.smaller(h, w)
+        smaller = self.tiling.smaller(t, h, w)
         if smaller is None:
             advice = "a smaller --window or --tile auto"
             if self.tiling.tile is not None:
                 advice = "a smaller --window or another --device"
             raise DeviceError(
-                f"{device} has too little memory for {t} frames of {w}x{h} in {self.tiling}. "
-                f"Pass {advice}"
+                f"{device} has too little memory for {t} frames of {w}x{h} in "
+                f"{self.tiling.describe(h, w)}. Pass {advice}"
             ) from error
         self.tiling = smaller
-        _log.warning("%s has run out of memory; from here on %s", device, smaller)
+        _log.warning("%s has run out of memory; from here on %s", device, smaller.describe(h, w))
 
     def _windows(self, clip: Tensor, kept: slice) -> Tensor:
         """Shorter windows where this one has become too long."""
@@ -110,9 +110,10 @@ class Enlarger:
         model, like, tile = self.model, self._like(clip), self.tiling.tile
         height, width = clip.shape[-2:]
         if isinstance(model, IART):
-            if tile is None or tile >= max(height, width):
+            if self.tiling.is_whole(height, width):
                 large = model(clip[None].to(like), kept=kept)
             else:
+                assert tile is not None
                 frames = clip[None].to(like.dtype)
                 flows = _flows(model, frames, FLOW_TILES * tile)
                 large = model(frames, flows=flows, kept=kept, apply=_Tiles(model, clip, tile))

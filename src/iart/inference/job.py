@@ -5,6 +5,7 @@
         job.json     which command it belongs to
         parts/       finished segments or pictures
         end.json     when all of them are there: how many
+        tiling.json  what the network is shown at once, decided when the job began
         placed.json  when the finished output is about to get its name: which file that is
 
 The same command goes on where the last one stopped. Another command for the same output is refused.
@@ -14,14 +15,15 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from iart.errors import OutputError
+from iart.inference.tiling import Tiling
 from iart.video.frame import Loss
 from iart.video.pending import Place, hidden_name
 from iart.video.segment import write_durably
@@ -114,6 +116,15 @@ class Job:
         """What a run has found that saw every frame and finished every segment; None before."""
         content = _read(self.folder / "end.json")
         return None if content is None else End.from_json(content)
+
+    def tiling(self, plan: Callable[[], Tiling]) -> Tiling:
+        """What the network is shown at once: as the first run of the job has planned it."""
+        known = _read(self.folder / "tiling.json")
+        if known is not None:
+            return Tiling(**known)
+        tiling = plan()
+        write_durably(self.folder / "tiling.json", asdict(tiling))
+        return tiling
 
     def complete(self, end: End) -> None:
         """Note that all parts are there."""

@@ -13,6 +13,7 @@ from iart.inference.coloring import check_hdr
 from iart.inference.conform import Conform, plan_conform
 from iart.inference.parts import FilmParts, Parts, PictureParts
 from iart.inference.reading import Reading
+from iart.inference.tiling import TileOption
 from iart.inference.windows import OVERLAP, WINDOW, check_windows
 from iart.video.codecs import choose_encoding
 from iart.video.film import EncodingOptions, FilmPlan, container_for, plan_film
@@ -26,7 +27,7 @@ class Options(TypedDict, total=False):
 
     window: int
     overlap: int
-    tile: int | None
+    tile: TileOption
     drop: tuple[str, ...]
     encoding: EncodingOptions
     precision: str
@@ -46,7 +47,7 @@ class Order:
         is_folder: whether that is a folder of pictures.
         window: frames that the model sees at once.
         overlap: frames of context at either end of a window.
-        tile: side in pixels of square tiles; None for none.
+        tile: side of square tiles in pixels; "auto" as memory allows; None for none.
         drop: tracks to leave out.
         encoding: of the video.
         precision: that the model computes in.
@@ -61,7 +62,7 @@ class Order:
     is_folder: bool = False
     window: int = WINDOW
     overlap: int = OVERLAP
-    tile: int | None = None
+    tile: TileOption = "auto"
     drop: tuple[str, ...] = ()
     encoding: EncodingOptions = field(default_factory=lambda: EncodingOptions())
     precision: str = "float32"

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from iart.device import estimate_memory
-from iart.errors import InputError, OutputError
+from iart.errors import DeviceError, InputError, OutputError
 from iart.inference.coloring import check_hdr
 from iart.inference.conform import plan_conform
+from iart.inference.tiling import TileOption, Tiling, film_bytes, network_bytes, plan_tiling
 from iart.inference.upscale import upscale
 from iart.inference.windows import OVERLAP, WINDOW, check_windows
-from iart.model import IART
 from iart.model.upsample import SCALE
 from iart.video.borders import find_borders
 from iart.video.codecs import CONTAINERS
@@ -25,9 +24,8 @@ from iart.video.images import open_video
 from iart.video.tracks import open_source, plan_tracks
 from iart.video.writer import open_writer
 
-# Beside the network: PyTorch and FFmpeg themselves, and the pictures that an encoder holds back.
 PROCESS_BYTES = 450_000_000
-ENCODER_PICTURES = 60
+"""Of PyTorch and FFmpeg themselves."""
 # Frames, height, width of pieces whose time is taken; the larger only if the smaller was quick.
 PROBES = ((3, 32, 32), (3, 64, 96))
 QUICK_SECONDS = 0.3
@@ -41,7 +39,7 @@ def foresee(
     *,
     window: int = WINDOW,
     overlap: int = OVERLAP,
-    tile: int | None = None,
+    tile: TileOption = "auto",
     rate: Fraction = Fraction(25),
     precision: str = "float32",
 ) -> Lines:
@@ -54,7 +52,7 @@ def foresee(
         model: its speed is measured for a moment.
         window: frames that the model sees at once.
         overlap: frames of context at either end of a window.
-        tile: side in pixels of square tiles; None for none.
+        tile: side of square tiles in pixels; "auto" as memory allows; None for none.
         rate: frames per second of a folder of images.
         precision: that the model computes in.
 
@@ -73,8 +71,21 @@ def foresee(
     borders = find_borders(source)
     if borders is not None:
         lines.append(("borders", f"black around {borders}; --crop auto leaves them out"))
-    lines.append(("memory", _memory(info, model, window, tile, precision)))
-    lines.append(("time", _time(info, model, window, overlap)))
+    try:
+        tiling = plan_tiling(
+            model,
+            info.height,
+            info.width,
+            window=window,
+            overlap=overlap,
+            tile=tile,
+            precision=precision,
+            beside=film_bytes(info.height, info.width),
+        )
+    except DeviceError as error:
+        return [*lines, ("problem", str(error))]
+    lines.append(("memory", _memory(info, model, tiling, precision)))
+    lines.append(("time", _time(info, model, tiling.window, tiling.overlap)))
     return lines
 
 
@@ -107,18 +118,15 @@ def _fate(target: str) -> str:
     return "copied" if target in ("copy", "attach") else f"converted to {target}"
 
 
-def _memory(
-    info: VideoInfo, model: nn.Module, window: int, tile: int | None, precision: str
-) -> str:
-    height, width = (min(side, tile or side) for side in (info.height, info.width))
-    pixels = SCALE * SCALE * info.width * info.height
-    pictures = 4 * 3 * pixels * window  # a window of enlarged frames, in float32
-    network = 3 * pictures  # one that copies its output twice, as bicubic enlargement does
-    if isinstance(model, IART):
-        network = estimate_memory(model.config, window, height, width, precision)
-        network += sum(p.nbytes for p in model.parameters())
-    beside = PROCESS_BYTES + pictures + ENCODER_PICTURES * pixels * 3 // 2
-    return f"about {(network + beside) / 1e9:.1f} GB ({network / 1e9:.1f} GB of it for the network)"
+def _memory(info: VideoInfo, model: nn.Module, tiling: Tiling, precision: str) -> str:
+    height, width = info.height, info.width
+    network = network_bytes(model, tiling, height, width, precision)
+    network += sum(p.nbytes for p in model.parameters())
+    total = network + PROCESS_BYTES + film_bytes(height, width)
+    return (
+        f"about {total / 1e9:.1f} GB ({network / 1e9:.1f} GB of it for the network): "
+        f"{tiling.describe(height, width)}"
+    )
 
 
 def _time(info: VideoInfo, model: nn.Module, window: int, overlap: int) -> str:

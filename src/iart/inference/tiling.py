@@ -49,19 +49,26 @@ class Tiling:
     overlap: int
     tile: int | None
 
-    def __str__(self) -> str:
-        tiles = "whole pictures" if self.tile is None else f"tiles of {self.tile} pixels"
+    def is_whole(self, height: int, width: int) -> bool:
+        """Whether pictures of this size are shown whole."""
+        return self.tile is None or self.tile >= max(height, width)
+
+    def describe(self, height: int, width: int) -> str:
+        """In words, for pictures of this size."""
+        is_whole = self.is_whole(height, width)
+        tiles = "whole pictures" if is_whole else f"tiles of {self.tile} pixels"
         return f"{tiles}, {self.window} frames at once"
 
-    def smaller(self, height: int, width: int) -> "Tiling | None":
-        """What takes about half of the memory for a picture of this size; None if nothing does."""
+    def smaller(self, frames: int, height: int, width: int) -> "Tiling | None":
+        """What takes less memory for so many frames of this size; None if nothing does."""
         if self.tile is None:
             return None
         tile = min(self.tile, max(height, width))
         if tile > SMALLEST_TILE:
             return replace(self, tile=max(SMALLEST_TILE, tile // 2))
-        if self.window > SHORTEST_WINDOW:
-            return _with_window(self, max(SHORTEST_WINDOW, self.window // 2))
+        window = min(self.window, frames)
+        if window > SHORTEST_WINDOW:
+            return _with_window(self, max(SHORTEST_WINDOW, window // 2))
         return None
 
 
@@ -133,12 +140,14 @@ def plan_tiling(
     else:
         lacking = _lacking(needed(tiling), rooms)
         raise DeviceError(
-            f"{width}x{height} is too large: {lacking}, even in {tiling}. Free some memory, choose "
-            f"another --device, or pass --tile {tiling.tile} --window {tiling.window} to try it"
+            f"{width}x{height} is too large: {lacking}, even in "
+            f"{tiling.describe(height, width)}. Free some memory, choose another --device, or "
+            f"pass --tile {tiling.tile} --window {tiling.window} to try it"
         )
     if tiling != asked:
         lacking = _lacking(needed(asked), rooms)
-        _log.info("%dx%d in %s: otherwise %s", width, height, tiling, lacking)
+        planned = tiling.describe(height, width)
+        _log.info("%dx%d in %s: otherwise %s", width, height, planned, lacking)
     return tiling
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,12 @@ from iart.inference.order import Order, Target
 from iart.inference.parts import PictureParts, assemble_film
 from iart.inference.reading import Reading
 from iart.inference.report import Progress, UpscaleResult
+from iart.inference.tiling import TileOption, Tiling, device_of, film_bytes, plan_tiling
 from iart.inference.windows import OVERLAP, WINDOW
 from iart.inference.work import Work
 from iart.video.describe import describe_loss
 from iart.video.film import EncodingOptions, FilmPlan
-from iart.video.frame import Crop, Loss
+from iart.video.frame import Crop, Loss, VideoInfo
 from iart.video.pending import Place
 from iart.video.writing import Writing
 
@@ -36,7 +38,7 @@ def upscale_video(
     *,
     window: int = WINDOW,
     overlap: int = OVERLAP,
-    tile: int | None = None,
+    tile: TileOption = "auto",
     deinterlace: str = "auto",
     crop: Crop | Literal["auto"] | None = None,
     start_seconds: Fraction | None = None,
@@ -71,7 +73,8 @@ def upscale_video(
         model: enlarges `b t 3 h w`; runs where its parameters lie.
         window: frames that the model sees at once.
         overlap: frames of context at either end of a window.
-        tile: side in pixels of square tiles, for pictures too large for the memory; None for none.
+        tile: side of square tiles in pixels, for pictures too large for the memory; "auto" plans
+            tiles and window from what is free when a job begins; None for none.
         deinterlace: "auto", "off", "bwdif" or "bwdif-field".
         crop: the part of the picture to enlarge, in pixels of the source as shown; None for all,
             "auto" for all but black borders.
@@ -148,7 +151,10 @@ def fulfil(
             end, kept = job.end, target.parts(job.parts).count()
             if end is None or end.frames != kept:
                 tally = _Tally(kept, reader.info.frame_count, began, progress)
-                work = Work.of(order, target, job)
+                tiling = job.tiling(
+                    partial(plan_for, order, model, reader.info, processes=1 + len(crew))
+                )
+                work = Work.of(order, target, job, tiling)
                 with Crew(crew, reading, work, tally.count) as others:
 
                     def done() -> None:
@@ -166,6 +172,27 @@ def fulfil(
             with Writing(output):
                 losses = _assemble(target, job, end)
     return _result(order, target, end, losses, began)
+
+
+def plan_for(order: Order, model: nn.Module, info: VideoInfo, *, processes: int = 1) -> Tiling:
+    """What the network is shown at once, if so many processes share the work.
+
+    Raises:
+        OptionsError: the tile is too small.
+        DeviceError: this machine has too little memory.
+    """
+    return plan_tiling(
+        model,
+        info.height,
+        info.width,
+        window=order.window,
+        overlap=order.overlap,
+        tile=order.tile,
+        precision=order.precision,
+        beside=film_bytes(info.height, info.width),
+        # Others on GPUs have a memory of their own.
+        share=1 / processes if device_of(model).type == "cpu" else 1.0,
+    )
 
 
 def _assemble(target: Target, job: Job, end: End) -> list[Loss]:

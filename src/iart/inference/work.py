@@ -20,6 +20,7 @@ from iart.inference.order import Order, Target
 from iart.inference.parts import Parts, PartWriter, Ticket
 from iart.inference.pipeline import read_ahead, write_behind
 from iart.inference.segments import Segment, Segments
+from iart.inference.tiling import Tiling
 from iart.inference.upscale import upscale_frames
 from iart.video.frame import Frame
 from iart.video.images import ImageReader
@@ -41,32 +42,20 @@ class Work:
         output: final name, for messages.
         parts: what finished frames become.
         conform: what is done to frames before and after the network.
-        window: frames that the model sees at once.
-        overlap: frames of context at either end of a window.
-        tile: side in pixels of square tiles; None for none.
+        tiling: what the model is shown at once.
     """
 
     folder: Path
     output: Path
     parts: Parts
     conform: Conform
-    window: int
-    overlap: int
-    tile: int | None
+    tiling: Tiling
 
     @classmethod
-    def of(cls, order: Order, target: Target, job: Job) -> "Work":
+    def of(cls, order: Order, target: Target, job: Job, tiling: Tiling) -> "Work":
         """The work of a job for an order."""
         parts = target.parts(job.parts)
-        return cls(
-            job.folder,
-            order.output,
-            parts,
-            target.conform,
-            order.window,
-            order.overlap,
-            order.tile,
-        )
+        return cls(job.folder, order.output, parts, target.conform, tiling)
 
     def run(
         self, reader: VideoReader | ImageReader, model: nn.Module, done: Callable[[], None]
@@ -99,9 +88,9 @@ class Work:
             for frame in upscale_frames(
                 frames,
                 model,
-                window=self.window,
-                overlap=self.overlap,
-                tile=self.tile,
+                window=self.tiling.window,
+                overlap=self.tiling.overlap,
+                tile=self.tiling.tile,
                 wanted=share.wants,
             ):
                 conform((share.tickets.popleft(), frame))
