@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from iart.device import release_memory
 from iart.errors import DeviceError
-from iart.inference.tiles import make_in_tiles
+from iart.inference.tiles import TILE_OVERLAP, make_in_tiles
 from iart.inference.tiling import FLOW_TILES, Tiling, tile_multiple
 from iart.inference.windows import plan_windows
 from iart.model import IART
@@ -42,11 +42,15 @@ class Enlarger:
     """Shows a model one window after another.
 
     Attributes:
+        model: enlarges `b t 3 h w`.
         tiling: what the model is shown at once; becomes smaller where memory runs out, and stays.
+        tile_overlap: pixels that neighbouring tiles share.
     """
 
-    def __init__(self, model: nn.Module, tiling: Tiling) -> None:
-        self.model, self.tiling = model, tiling
+    def __init__(
+        self, model: nn.Module, tiling: Tiling, *, tile_overlap: int = TILE_OVERLAP
+    ) -> None:
+        self.model, self.tiling, self.tile_overlap = model, tiling, tile_overlap
 
     def enlarge(
         self, clip: Float[Tensor, "t 3 h w"], kept: slice
@@ -116,20 +120,22 @@ class Enlarger:
                 assert tile is not None
                 frames = clip[None].to(like.dtype)
                 flows = _flows(model, frames, FLOW_TILES * tile)
-                large = model(frames, flows=flows, kept=kept, apply=_Tiles(model, clip, tile))
+                tiles = _Tiles(model, clip, tile, self.tile_overlap)
+                large = model(frames, flows=flows, kept=kept, apply=tiles)
             return large[0].clamp_(0, 1).to(clip)
 
         def make(ys: slice, xs: slice) -> Tensor:
             return model(clip[None, ..., ys, xs].to(like))[0, kept].clamp(0, 1).to(clip)
 
-        return make_in_tiles(height, width, make, tile or max(height, width))
+        side = tile or max(height, width)
+        return make_in_tiles(height, width, make, side, overlap=self.tile_overlap)
 
 
 class _Tiles:
     """Calls a part of the network for one tile after another; see `iart.model.propagate.Apply`."""
 
-    def __init__(self, model: IART, clip: Tensor, tile: int) -> None:
-        self._model, self._tile = model, tile
+    def __init__(self, model: IART, clip: Tensor, tile: int, overlap: int) -> None:
+        self._model, self._tile, self._overlap = model, tile, overlap
         self._height, self._width = clip.shape[-2:]
         self._home, self._device = clip.device, model.flow.mean.device
 
@@ -144,6 +150,7 @@ class _Tiles:
             make,
             self._tile,
             multiple=tile_multiple(self._model),
+            overlap=self._overlap,
             axes=(-2, -1) if part is self._model.head else (1, 2),
         )
 
