@@ -69,6 +69,13 @@ def test_flow_in_pieces_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch):
     assert worst_psnr(enlarged(model, clip, 96), enlarged(model, clip, None)) > 50
 
 
+def test_tiles_in_half_precision():
+    clip = moving(2, 24, 110)
+    exact = enlarged(iart.load_model("light", "cpu"), clip, None)
+    half = enlarged(iart.load_model("light", "cpu", "bfloat16"), clip, SMALLEST_TILE)
+    assert 55 < worst_psnr(half, exact) < 80
+
+
 def test_only_kept_frames_come_back():
     model, clip = iart.load_model("light", "cpu"), moving(4, 24, 110)
     for tile in (None, SMALLEST_TILE):
