@@ -132,7 +132,7 @@ def _enlarge(
         overlap = 0 if window == len(clip) else min(OVERLAP, (window - 1) // 2)
         try:
             with autocast(device, precision):
-                return upscale(clip, model, window=window, overlap=overlap)
+                return upscale(clip, model, window=window, overlap=overlap, tile=None)
         except DeviceError:
             if window == 1:
                 raise
