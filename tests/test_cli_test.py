@@ -169,6 +169,13 @@ def test_no_data(tmp_path: Path, asked: list[str]):
     )
 
 
+def test_metrics_are_named_together_or_one_by_one(tmp_path: Path, asked: list[str]):
+    asked = [*asked, "-o", str(tmp_path / "out")]
+    assert_fails(iart(*asked, "--metrics", "tof,nonsense"), "there is no metric 'nonsense'")
+    again = iart(*asked, "--metrics", "vmaf", "--metrics", "dists,nonsense")
+    assert_fails(again, "there is no metric 'nonsense'")
+
+
 def test_no_weights(asked: list[str]):
     assert_fails(iart(*asked[:-2]), "no weights for made", "--weights light")
 

@@ -10,9 +10,10 @@ from iart.data.degrade import to_uint8
 from iart.device import estimate_memory
 from iart.errors import DeviceError, OptionsError, WeightsError
 from iart.evaluate.layout import Clip, find_clips
-from iart.evaluate.network import SAFE_SHARE, Enlarger, ThereAndBack
+from iart.evaluate.network import Enlarger, ThereAndBack
 from iart.evaluate.pictures import read_picture
 from iart.evaluate.protocol import read_protocol
+from iart.inference.tiling import SAFE_SHARE
 from iart.model import IART
 from tests.evaluate.made import make_data, make_protocol
 from tests.inference.test_upscale import TINY

@@ -1,5 +1,6 @@
 """An output folder: runs never mix, clips are claimed once, the dead block nobody."""
 
+import errno
 import json
 import os
 import signal
@@ -189,3 +190,14 @@ def test_overwriting_joins_those_at_work(tmp_path: Path, clips: list[Clip]):
         process.communicate()
     stored = json.loads((folder / "clips" / "a.json").read_bytes())
     assert stored["device"] == "a device"
+
+
+def test_file_systems_without_locks(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*asked: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("iart.evaluate.locks.fcntl.lockf", refuse)
+    assert work(tmp_path / "out", clips) == ["a", "x/b", "c"]
+    assert work(tmp_path / "out", clips) == []

@@ -109,11 +109,13 @@ def test_no_validation_on_request():
 def test_a_clip_too_large_for_the_memory_is_shown_in_windows(monkeypatch: pytest.MonkeyPatch):
     windows: list[tuple[int, int]] = []
 
-    def too_large(clip: torch.Tensor, model: IART, *, window: int, overlap: int) -> torch.Tensor:
+    def too_large(
+        clip: torch.Tensor, model: IART, *, window: int, overlap: int, tile: None
+    ) -> torch.Tensor:
         windows.append((window, overlap))
         if window > 2:
             raise DeviceError("too little memory")
-        return upscale(clip, model, window=window, overlap=overlap)
+        return upscale(clip, model, window=window, overlap=overlap, tile=tile)
 
     monkeypatch.setattr(module, "upscale", too_large)
     run(options(datasets__val=HELD_OUT, train__total_iter=1))

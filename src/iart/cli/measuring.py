@@ -65,7 +65,8 @@ def score(
     overwrite: Overwrite = False,
     save_images: Annotated[bool, Option("--save-images", help="Keep the frames as PNG.")] = False,
     metrics: Annotated[
-        list[str] | None, Option(help="Besides PSNR and SSIM: tof, lpips, dists, vmaf. Repeatable.")
+        list[str] | None,
+        Option(help="Besides PSNR and SSIM: of tof,lpips,dists,vmaf. Repeatable."),
     ] = None,
     window: Annotated[
         int | None, Option(help="Frames at once; by default whole clips, if they fit in memory.")
@@ -114,7 +115,7 @@ def score(
             output=output,
             overwrite=overwrite,
             save_images=save_images,
-            metrics=metrics or (),
+            metrics=[name for names in metrics or () for name in names.split(",")],
             window=window,
             overlap=overlap,
             precision=precision,

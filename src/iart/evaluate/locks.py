@@ -1,8 +1,10 @@
 """Locks between processes, on single bytes of a file; the system frees those of one that dies.
 
-Where the system has no such locks (Windows), every lock is granted: one process at a time there.
+Where there are no such locks (on Windows, on some network shares), every lock is granted: one
+process at a time there.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ try:
     import fcntl
 except ImportError:
     fcntl = None
+
+HELD = (errno.EACCES, errno.EAGAIN)
+"""What the system answers where another process has a lock."""
 
 
 class LockFile:
@@ -49,21 +54,25 @@ class LockFile:
     def lock(self, byte: int, *, shared: bool = False) -> None:
         """Wait for a byte, for this process alone or for all that share it."""
         if fcntl is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, 1, byte)
+            self._ask(fcntl.LOCK_SH if shared else fcntl.LOCK_EX, byte)
 
     def try_lock(self, byte: int) -> bool:
         """Lock a byte for this process alone, unless another process has it."""
-        if fcntl is not None:
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-            except OSError:
-                return False
-        return True
+        return fcntl is None or self._ask(fcntl.LOCK_EX | fcntl.LOCK_NB, byte)
 
     def unlock(self, byte: int) -> None:
         """Free a byte."""
         if fcntl is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+            self._ask(fcntl.LOCK_UN, byte)
+
+    def _ask(self, what: int, byte: int) -> bool:
+        """Whether it is granted, as all is by a file system that has no locks."""
+        assert fcntl is not None
+        try:
+            fcntl.lockf(self._file, what, 1, byte)
+        except OSError as error:
+            return error.errno not in HELD
+        return True
 
     @contextmanager
     def locked(self, byte: int) -> Iterator[None]:

@@ -13,11 +13,9 @@ from iart.device import NetworkSizes, estimate_memory, free_memory
 from iart.errors import DeviceError, WeightsError
 from iart.evaluate.layout import SCALE, Clip
 from iart.evaluate.pictures import read_picture
+from iart.inference.tiling import SAFE_SHARE, device_of
 from iart.inference.upscale import upscale
 from iart.inference.windows import OVERLAP, check_windows, plan_windows
-
-SAFE_SHARE = 0.75
-"""Of the free memory: the estimate is good to ±25 %."""
 
 
 class ThereAndBack(nn.Module):
@@ -72,7 +70,7 @@ class Enlarger:
         """
         if window is not None:
             check_windows(window, overlap)
-        free = free_memory(_device(model))
+        free = free_memory(device_of(model))
         room = None if free is None else round(SAFE_SHARE * share * free)
         return cls(model, precision, flip_seq, window, overlap, room)
 
@@ -95,8 +93,8 @@ class Enlarger:
             if needed <= self.room:
                 return frames
         raise DeviceError(
-            f"{_device(self.model)} has too little memory for clip '{clip.name}', even in windows. "
-            "Pass a smaller --overlap, another --precision or another --device"
+            f"{device_of(self.model)} has too little memory for clip '{clip.name}', even in "
+            "windows. Pass a smaller --overlap, another --precision or another --device"
         )
 
     def frames(self, clip: Clip, window: int) -> Iterator[UInt8[Tensor, "3 h w"]]:
@@ -138,7 +136,3 @@ class Enlarger:
     def shortest(self) -> int:
         """Frames of the shortest window that is tried."""
         return 2 * self.overlap + 1
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters(), torch.empty(0)).device
