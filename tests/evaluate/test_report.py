@@ -14,7 +14,7 @@ import pytest
 
 from iart.errors import OutputError
 from iart.evaluate.page import html
-from iart.evaluate.plot import line_chart
+from iart.plot import line_chart
 from iart.evaluate.record import ClipRecord, Crop, FrameScore, Record, Setting, read_record
 from iart.evaluate.report import clips_csv, frames_csv, markdown, table, write_reports
 

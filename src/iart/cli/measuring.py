@@ -21,19 +21,54 @@ def bench(
     width: Annotated[int, Option(min=1, help="Of the input, in pixels.")] = 128,
     repeats: Annotated[int, Option(min=1, help="Passes; the fastest counts.")] = 3,
     device: Device = "auto",
+    precision: Precision = "float32",
     threads: Threads = None,
+    growth: Annotated[
+        str | None,
+        Option(metavar="FOLDER", help="Measure many sizes from this one on; JSON and a plot here."),
+    ] = None,
     json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure speed and memory per stage, against the machine's matmul rate."""
-    with reported(verbose=verbose):
+    with reported(quiet=quiet, verbose=verbose):
         import torch
-
-        from iart.bench import format_result, load_network, measure, to_json
 
         if threads is not None:
             torch.set_num_threads(threads)
-        result = measure(load_network(model, device), frames, height, width, repeats=repeats)
+        if growth is not None:
+            from pathlib import Path
+
+            from iart.bench.curves import format_growth, write_growth
+            from iart.bench.growth import measure_growth
+
+            with count_display("passes", quiet=quiet) as progress:
+                found = measure_growth(
+                    model,
+                    device,
+                    frames=frames,
+                    height=height,
+                    width=width,
+                    precision=precision,
+                    repeats=repeats,
+                    progress=progress,
+                )
+            files = write_growth(found, Path(growth))
+            print(files[0].read_text(encoding="utf-8") if json else format_growth(found))
+            return
+        from iart.bench.measure import load_network, measure
+        from iart.bench.table import format_result, to_json
+
+        result = measure(
+            load_network(model, device),
+            frames,
+            height,
+            width,
+            precision=precision,
+            repeats=repeats,
+            name=model,
+        )
         print(to_json(result) if json else format_result(result))
 
 

@@ -8,7 +8,7 @@ from html import escape
 from iart.compare.sheet import sheet
 from iart.compare.tally import Tally
 from iart.evaluate.page import document
-from iart.evaluate.plot import chart_file, lines_chart
+from iart.plot import chart_file, lines_chart
 
 ZOOM = 3
 

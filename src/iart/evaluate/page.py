@@ -4,8 +4,6 @@ import base64
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from iart.evaluate.plot import STYLE as CHART_STYLE
-from iart.evaluate.plot import line_chart
 from iart.evaluate.record import Crop, Record
 from iart.evaluate.summary import (
     METRICS,
@@ -16,6 +14,8 @@ from iart.evaluate.summary import (
     rows_of,
     score_text,
 )
+from iart.plot import STYLE as CHART_STYLE
+from iart.plot import line_chart
 
 PLOTTED = ("psnr", "ssim")
 PLOTTED_CLIPS = 24  # at most so many clips get charts: those with the lowest scores

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from iart.bench import STAGES, count_operations, format_result, load_network, measure, to_json
-from iart.errors import OptionsError
+from iart.bench.measure import load_network, made_clip, measure
+from iart.bench.operations import STAGES, count_operations
+from iart.bench.table import format_result, to_json
+from iart.errors import DeviceError, OptionsError
 from iart.model import IART, IARTConfig
 
 CONFIG = IARTConfig(
@@ -43,6 +45,40 @@ def test_measures_every_stage() -> None:
     assert result.frames_per_second == pytest.approx(2 / result.seconds)
     assert all(name in format_result(result) for name in (*STAGES, "frames/s", "of matmul"))
     assert json.loads(to_json(result))["frames_per_second"] == result.frames_per_second
+    assert result.psnr is None
+    assert list(result.matmul_rates) == ["float32"]
+
+
+def test_half_precision_is_measured_against_its_own_rate_and_float32s_output() -> None:
+    model = load_network("light", "cpu")
+    result = measure(model, frames=2, height=16, width=24, repeats=1, precision="bfloat16")
+    assert result.psnr is not None
+    assert 40 < result.psnr < 110
+    assert list(result.matmul_rates) == ["float32", "bfloat16"]
+    for stage in result.stages:
+        rate = result.matmul_rates["float32" if stage.name == "flow" else "bfloat16"]
+        assert stage.floor_seconds == pytest.approx(stage.operations / rate)
+    assert f"{result.psnr:.1f} dB" in format_result(result)
+    with pytest.raises(DeviceError, match="float16 needs a GPU"):
+        measure(model, frames=1, height=8, width=8, precision="float16")
+
+
+def test_the_clip_is_a_smooth_pan() -> None:
+    clip = made_clip(3, 40, 60)
+    assert clip.shape == (1, 3, 3, 40, 60)
+    assert 0 <= clip.min() < 0.4 < 0.6 < clip.max() <= 1
+    assert torch.equal(clip[:, 1:, ..., :-2], clip[:, :-1, ..., 2:])
+    assert clip.diff(dim=-1).abs().mean() < 0.1
+    assert torch.equal(clip, made_clip(3, 40, 60))
+
+
+def test_full_is_the_same_every_time_and_leaves_the_callers_numbers_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    one, two = (load_network("full", "cpu").extract.weight for _ in range(2))
+    assert torch.rand(1) == expected
+    assert torch.equal(one, two)
 
 
 def test_bicubic_is_no_network() -> None:

@@ -49,6 +49,7 @@ def lines_chart(
     title: str,
     unit: str,
     axis: str,
+    at: Sequence[float] | None = None,
 ) -> str:
     """As `line_chart`, of one or two lines over the same points, each by its name.
 
@@ -58,26 +59,30 @@ def lines_chart(
         title: what the chart shows.
         unit: of the vertical axis.
         axis: label of the horizontal axis.
+        at: where on the horizontal axis the points lie, ascending, above 0. Both axes start at 0
+            then, and means are not drawn. None counts the points.
     """
     finite = [value for values in lines.values() for value in values if math.isfinite(value)]
     count = max(map(len, lines.values()))
-    ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
+    ticks = _ticks(min(finite, default=0.0) if at is None else 0.0, max(finite, default=1.0))
     low, high = ticks[0], ticks[-1]
+    places = [float(place) for place in (range(count) if at is None else at)]
+    last = places[-1] if places else 0.0
     top = TOP + (LEGEND if len(lines) > 1 else 0)
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
 
-    def x_of(index: int) -> float:
-        share = index / (count - 1) if count > 1 else 0.5
+    def x_of(place: float) -> float:
+        share = place / last if last > 0 else 0.5
         return round(LEFT + (right - LEFT) * share, 1)
 
     def y_of(value: float) -> float:
         return round(top + (bottom - top) * (high - min(value, high)) / (high - low), 1)
 
     parts = [_grid(y_of(tick), _tick_text(tick, ticks), right) for tick in ticks]
-    for index in _whole_ticks(count):
-        x = x_of(index)
+    for place in _whole_ticks(math.floor(last) + 1):
+        x = x_of(float(place))
         parts.append(f'<path class="grid" d="M{x} {bottom}v4"/>')
-        parts.append(f'<text x="{x}" y="{bottom + 17}" class="mid">{index}</text>')
+        parts.append(f'<text x="{x}" y="{bottom + 17}" class="mid">{place}</text>')
     parts.append(
         f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 4}" class="mid">{escape(axis)}</text>'
     )
@@ -89,7 +94,9 @@ def lines_chart(
         if len(lines) > 1:
             place = f'x="{right if other else LEFT}" class="name{other}{" end" if other else ""}"'
             parts.append(f'<text {place} y="{TOP}">{escape(name)}</text>')
-        parts += _line(values, names, name, other, x_of, y_of)
+        parts += _line(values, names, name, other, [x_of(place) for place in places], y_of)
+        if at is None:
+            parts += _mean(values, y_of)
         told.append(f"{name} {_summary(values)}".strip())
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
@@ -118,27 +125,30 @@ def _summary(values: Sequence[float]) -> str:
     return f"lowest {min(finite):.4f}, highest {max(finite):.4f}, mean {mean:.4f}"
 
 
+def _mean(values: Sequence[float], y_of: Callable[[float], float]) -> Iterator[str]:
+    finite = [value for value in values if math.isfinite(value)]
+    if finite:
+        y = y_of(math.fsum(finite) / len(finite))
+        yield f'<path class="mean" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
+
+
 def _line(
     values: Sequence[float],
     names: Sequence[str],
     name: str,
     other: str,
-    x_of: Callable[[int], float],
+    xs: Sequence[float],
     y_of: Callable[[float], float],
 ) -> Iterator[str]:
-    """The mean of a line, the line and its marks."""
-    finite = [value for value in values if math.isfinite(value)]
-    if finite:
-        y = y_of(math.fsum(finite) / len(finite))
-        yield f'<path class="mean" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
+    """A line and its marks."""
     for run in _finite_runs(values):
-        line = "L".join(f"{x_of(i)} {y_of(values[i])}" for i in run)
+        line = "L".join(f"{xs[i]} {y_of(values[i])}" for i in run)
         yield f'<path class="line{other}" d="M{line}"/>'
     for index, value in enumerate(values if len(values) <= MARKED else []):
         kind, text = ("dot", f"{value:.4f}") if math.isfinite(value) else ("equal", "infinite")
         point = f"{name}, {names[index]}" if name else names[index]
         yield (
-            f'<circle class="{kind}{other}" cx="{x_of(index)}" cy="{y_of(value)}" r="2.4">'
+            f'<circle class="{kind}{other}" cx="{xs[index]}" cy="{y_of(value)}" r="2.4">'
             f"<title>{escape(point)}: {text}</title></circle>"
         )
 

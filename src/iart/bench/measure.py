@@ -1,0 +1,211 @@
+"""One clip through the network: time, memory and arithmetic of every stage.
+
+The yardstick is the machine's own matmul rate, measured in the same run, in float32 and in the
+precision used.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from iart.bench.operations import STAGES, count_operations
+from iart.bench.probes import StagePeaks, StageTimes, now, watched
+from iart.device import autocast, pick_device, pick_precision
+from iart.errors import OptionsError
+from iart.model import IART, IARTConfig
+from iart.weights import load_model
+
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+"""Of the square matrices; a GPU is done with small ones before it is at its full rate."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the network during one pass."""
+
+    name: str
+    seconds: float
+    operations: float
+    floor_seconds: float
+    """What its operations would take at the matmul rate of its precision: flow is in float32."""
+    peak_bytes: int
+    """Most memory held at any moment of this stage: on a CPU by the process, else on the device."""
+
+    @property
+    def matmul_share(self) -> float:
+        """Of the matmul rate, that this stage reaches."""
+        return self.floor_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One measured pass over a clip."""
+
+    model: str
+    frames: int
+    height: int
+    width: int
+    device: str
+    precision: str
+    threads: int
+    stages: tuple[Stage, ...]
+    """flow, align, fuse and upsample; the first convolution counts to upsample."""
+    seconds: float
+    matmul_rates: dict[str, float]
+    """By precision, operations per second of a matrix product in the same run."""
+    psnr: float | None
+    """Of the output against that of float32, RGB clamped to [0, 1], in dB; None for float32."""
+
+    @property
+    def operations(self) -> float:
+        """Of the whole pass."""
+        return sum(stage.operations for stage in self.stages)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Input frames, each enlarged ×4."""
+        return self.frames / self.seconds
+
+    @property
+    def matmul_share(self) -> float:
+        """What the operations would take at the matmul rate, over what the pass took."""
+        return sum(stage.floor_seconds for stage in self.stages) / self.seconds
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory held at any moment of the pass."""
+        return max(stage.peak_bytes for stage in self.stages)
+
+
+def load_network(name: str, device: str) -> IART:
+    """What to measure: a name or file of `load_model`, or "full", the published configuration.
+
+    Weights of "full" are random, the same every time: speed does not depend on them.
+
+    Raises:
+        OptionsError: "bicubic", which is no network.
+        WeightsError: no such model or file.
+        DeviceError: this machine lacks the device.
+    """
+    if name == "full":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = IART(IARTConfig())
+        return model.requires_grad_(False).eval().to(pick_device(device))
+    model = load_model(name, device)
+    if not isinstance(model, IART):
+        raise OptionsError(f"'{name}' is not a network: bench measures IART. Pass light or full")
+    return model
+
+
+def measure(
+    model: IART,
+    frames: int = 3,
+    height: int = 96,
+    width: int = 128,
+    *,
+    precision: str = "float32",
+    repeats: int = 3,
+    name: str = "",
+) -> BenchResult:
+    """Run the network on a made clip, once for memory and `repeats` times for speed.
+
+    The fastest pass counts: whatever else the machine does can only slow it down.
+
+    Args:
+        model: runs where its parameters lie.
+        frames: of the clip.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        precision: one of `iart.device.PRECISIONS`.
+        repeats: passes.
+        name: of the model, for the result.
+
+    Raises:
+        DeviceError: the device cannot compute in this precision.
+    """
+    device = model.extract.weight.device
+    dtype = pick_precision(precision, device)
+    clip = made_clip(frames, height, width).to(device)
+    with torch.inference_mode():
+        psnr = None
+        if dtype != torch.float32:
+            exact = model(clip)
+            with autocast(device, dtype):
+                psnr = _psnr(model(clip), exact)
+            del exact
+        with autocast(device, dtype):
+            peaks = StagePeaks(device)
+            with watched(model, peaks):
+                model(clip)
+            passes: list[tuple[float, dict[str, float]]] = []
+            for _ in range(repeats):
+                times = StageTimes(device)
+                with watched(model, times):
+                    started = now(device)
+                    model(clip)
+                    seconds = now(device) - started
+                passes.append((seconds, times.seconds()))
+        seconds, stage_seconds = min(passes, key=lambda item: item[0])
+        rates = {
+            word: matmul_rate(device, pick_precision(word, device))
+            for word in dict.fromkeys(("float32", precision))
+        }
+    operations = count_operations(model.config, frames, height, width)
+    stages = tuple(
+        Stage(
+            stage,
+            stage_seconds[stage],
+            operations[stage],
+            operations[stage] / rates["float32" if stage == "flow" else precision],
+            peaks.bytes[stage],
+        )
+        for stage in STAGES
+    )
+    threads = torch.get_num_threads()
+    where = str(device)
+    return BenchResult(
+        name, frames, height, width, where, precision, threads, stages, seconds, rates, psnr
+    )
+
+
+def made_clip(
+    frames: int, height: int, width: int
+) -> Float[Tensor, "1 {frames} 3 {height} {width}"]:
+    """A pan over smooth blobs of all sizes, 2 pixels per frame, the same every time, in [0, 1].
+
+    Noise would be a bad judge of a precision: nothing in it can be followed from frame to frame.
+    """
+    generator = torch.Generator().manual_seed(0)
+    long = width + 2 * frames
+    picture = torch.zeros(1, 3, height, long)
+    for size in (4, 8, 16, 32):
+        cells = 1, 3, height // size + 2, long // size + 2
+        blobs = torch.rand(cells, generator=generator) - 0.5
+        large = F.interpolate(blobs, scale_factor=float(size), mode="bicubic")
+        picture += size**0.5 / 16 * large[..., :height, :long]
+    picture = (picture + 0.5).clamp(0, 1)
+    return torch.stack([picture[..., 2 * i : 2 * i + width] for i in range(frames)], dim=1)
+
+
+def matmul_rate(
+    device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 5
+) -> float:
+    """Operations per second of matrix products, the best of `repeats`."""
+    side = MATMUL_SIDE.get(device.type, MATMUL_SIDE["cpu"])
+    a = torch.rand(side, side, device=device).to(dtype)
+    torch.mm(a, a)
+    seconds = []
+    for _ in range(repeats):
+        started = now(device)
+        torch.mm(a, a)
+        seconds.append(now(device) - started)
+    return 2 * side**3 / min(seconds)
+
+
+def _psnr(made: Tensor, exact: Tensor) -> float:
+    error = (made.float().clamp(0, 1) - exact.clamp(0, 1)).square().mean()
+    return float(-10 * error.clamp(min=1e-12).log10())

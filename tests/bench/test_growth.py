@@ -1,0 +1,133 @@
+import json
+import math
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from iart import cli
+from iart.bench.curves import find, write_growth
+from iart.bench.growth import Cost, Growth, growing_sizes, jumps, straight_line
+from iart.bench.peaks import Size, peaks_of_a_process
+from iart.errors import DeviceError, OptionsError, OutputError
+from iart.inference.tiles import plan_tiles
+from iart.model import IART
+from iart.weights import save_model
+from tests.bench.test_measure import CONFIG
+
+HEIGHT, WIDTH, TILE = 16, 24, 48
+MULTIPLE = 8  # twice a window of CONFIG
+
+
+def test_sizes_lie_on_both_sides_of_borders() -> None:
+    by_frames, by_pixels, by_tiles = growing_sizes(IART(CONFIG), 2, HEIGHT, WIDTH)
+    assert by_frames[0] == Size(1, HEIGHT, WIDTH)
+    assert [size.frames for size in by_frames] == sorted({size.frames for size in by_frames})
+    for below, at, above in zip(by_pixels[::3], by_pixels[1::3], by_pixels[2::3], strict=True):
+        assert at.height % MULTIPLE == at.width % MULTIPLE == 0
+        assert (below.height, below.width) == (at.height - 1, at.width - 1)
+        assert (above.height, above.width) == (at.height + 1, at.width + 1)
+    counts = [len(plan_tiles(size.width, TILE, MULTIPLE)) for size in by_tiles]
+    assert counts == [1, 1, 2, 2, 2, 3]
+    assert [b.width - a.width for a, b in zip(by_tiles[1::3], by_tiles[2::3], strict=True)] == [
+        1,
+        1,
+    ]
+    with pytest.raises(OptionsError, match="tile must be at least"):
+        growing_sizes(IART(CONFIG), 2, HEIGHT, 16)
+
+
+def growth() -> Growth:
+    """Linear but for a jump of 20 % past 32 pixels."""
+
+    def cost(frames: int, width: int) -> Cost:
+        size = Size(frames, 10, width)
+        return Cost(size, (1.2 if width > 32 else 1.0) * size.pixels * 1e-6, 100 + 3 * size.pixels)
+
+    widths = tuple(cost(1, width) for width in (16, 31, 32, 33, 64))
+    frames = tuple(cost(count, 16) for count in (1, 2, 5, 9))
+    return Growth("light", "cpu", "float32", 1, frames, widths, widths)
+
+
+def test_what_is_not_linear_is_found() -> None:
+    found = {(f.cost, f.grows): f for f in find(growth())}
+    assert found["time", "frames"].from_line == pytest.approx(0, abs=1e-9)
+    assert found["time", "frames"].jump is None
+    assert 0.05 < found["time", "kilopixels per frame"].from_line < 0.2
+    assert found["time", "kilopixels per frame"].jump == pytest.approx(0.2)
+    memory = found["memory", "kilopixels per frame"]
+    assert memory.from_line == pytest.approx(0, abs=1e-9)
+    assert memory.jump is not None
+    assert -0.1 < memory.jump < 0
+    assert list(jumps(growth().by_pixels, lambda cost: cost.seconds)) == [
+        Size(1, 10, 32), Size(1, 10, 33)
+    ]  # fmt: skip
+
+
+def test_the_line_that_fits_best() -> None:
+    assert straight_line([1.0, 2.0, 4.0], [5.0, 7.0, 11.0]) == pytest.approx([5, 7, 11])
+    x, y = [1.0, 2.0, 3.0, 5.0], [2.0, 3.5, 3.0, 6.0]
+
+    def misfit(line: list[float]) -> float:
+        return math.fsum((a / b - 1) ** 2 for a, b in zip(line, y, strict=True))
+
+    line = straight_line(x, y)
+    assert misfit(line) < min(
+        misfit([v + d * u for u, v in zip(x, line, strict=True)]) for d in (-0.01, 0.01)
+    )
+    assert misfit(line) < min(misfit([v + d for v in line]) for d in (-0.01, 0.01))
+
+
+def test_the_picture_needs_nothing_else(tmp_path: Path) -> None:
+    files = write_growth(growth(), tmp_path / "new")
+    assert [file.name for file in files] == ["growth.json", "growth.svg"]
+    text = files[1].read_text()
+    charts = ElementTree.fromstring(text).findall("{*}svg")
+    assert len(charts) == 6
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    marks = [float(dot.attrib["cx"]) for dot in charts[0].findall("{*}circle")]
+    assert len(marks) == 2 * 4
+    left = marks[0] - (marks[1] - marks[0])  # frames 1, 2, 5, 9 lie in proportion
+    assert [(x - left) / (marks[0] - left) for x in marks[:4]] == pytest.approx(
+        [1, 2, 5, 9], rel=0.01
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write to"):
+        write_growth(growth(), tmp_path / "file")
+
+
+def test_memory_in_use_is_the_same_every_time() -> None:
+    size = Size(2, 64, 96)
+    peaks = peaks_of_a_process("light", "cpu", [size, Size(2, 16, 24), size], "float32")
+    assert 4 * 48 * size.pixels < peaks[0] < 100_000_000
+    assert peaks[2] == pytest.approx(peaks[0], rel=0.05)
+    assert peaks[1] < peaks[0] / 3
+    with pytest.raises(
+        DeviceError, match=r"memory could not be measured: .*unknown model 'light2'"
+    ):
+        peaks_of_a_process("light2", "cpu", [size], "float32")
+
+
+def test_command(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "tiny.safetensors"
+    save_model(IART(CONFIG), weights)
+    arguments = ["bench", "--model", str(weights), "--device", "cpu", "--repeats", "1", "--frames"]
+    sizes = ["1", "--height", str(HEIGHT), "--width", str(WIDTH), "--growth", str(tmp_path / "g")]
+    result = CliRunner().invoke(cli.app, [*arguments, *sizes])
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "g" / "growth.json").read_text())
+    costs = found["by_frames"] + found["by_pixels"] + found["by_tiles"]
+    assert all(cost["seconds"] > 0 for cost in costs)
+    for cost in costs:
+        size = cost["size"]
+        pixels = size["frames"] * size["height"] * size["width"]
+        if pixels > 2000:  # the least is too little to be seen from outside the process
+            assert cost["peak_bytes"] > 4 * 48 * pixels
+    assert len(found["findings"]) == 6
+    assert len(re.findall(r"within \d+\.\d% of a line", result.stdout)) == 6
+    shown = CliRunner().invoke(cli.app, [*arguments, "1", "--json"])
+    assert json.loads(shown.stdout)["model"] == str(weights)
