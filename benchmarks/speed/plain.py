@@ -24,6 +24,9 @@ from torch.utils.checkpoint import checkpoint
 from iart.model import IARTConfig
 
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
+Clip = list[Tensor]  # a map b c h w of each frame
+Maps = Float[Tensor, "b 3 h w c"]
+Mask = Float[Tensor, "m k k"]  # of the m windows of a picture
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
 
@@ -101,8 +104,7 @@ def sine_encoding(
     half = channels // 2
     j = torch.arange(half, device=place.device)
     angle = place[..., None] / (extent + 1e-6) * 2 * math.pi / 0.01 ** (2 * (j // 2) / half)
-    pairs = torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1)
-    return pairs.flatten(-3)
+    return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-3)
 
 
 class Align(nn.Module):
@@ -148,9 +150,7 @@ class Align(nn.Module):
         return rearrange(out, "(b h w) n 1 d -> b (n d) h w", b=b, h=h)
 
 
-def shift_mask(
-    rows: int, columns: int, window: tuple[int, int, int]
-) -> Float[Tensor, "windows k k"]:
+def shift_mask(rows: int, columns: int, window: tuple[int, int, int]) -> Mask:
     """−100 for pairs that the roll of a padded map of this size brought together, 0 for others."""
     t, kh, kw = window
     region = torch.zeros(rows, columns)
@@ -179,12 +179,9 @@ class Attention(nn.Module):
         steps = torch.tensor(((2 * h - 1) * (2 * w - 1), 2 * w - 1, 1))
         self.register_buffer("index", (apart * steps).sum(-1).flatten(), persistent=False)
 
-    def forward(
-        self, windows: Float[Tensor, "s k c"], mask: Float[Tensor, "m k k"] | None
-    ) -> Float[Tensor, "s k c"]:
+    def forward(self, windows: Float[Tensor, "s k c"], mask: Mask | None) -> Float[Tensor, "s k c"]:
         """Attend; with a mask there are m windows per picture."""
-        s, k, c = windows.shape
-        n = self.heads
+        (s, k, c), n = windows.shape, self.heads
         query, key, value = rearrange(self.qkv(windows), "s k (q n d) -> q s n k d", q=3, n=n)
         bias = rearrange(self.position_bias[self.index], "(q k) n -> n q k", q=k)
         attention = (query * (c // n) ** -0.5) @ key.transpose(-2, -1) + bias
@@ -210,16 +207,12 @@ class Block(nn.Module):
             nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
         )
 
-    def forward(
-        self, x: Float[Tensor, "b 3 h w c"], mask: Float[Tensor, "m k k"]
-    ) -> Float[Tensor, "b 3 h w c"]:
+    def forward(self, x: Maps, mask: Mask) -> Maps:
         """`mask` is that of shifted blocks."""
         x = x + self.attend(self.norm1(x), mask)
         return x + self.mlp(self.norm2(x))
 
-    def attend(
-        self, x: Float[Tensor, "b 3 h w c"], mask: Float[Tensor, "m k k"]
-    ) -> Float[Tensor, "b 3 h w c"]:
+    def attend(self, x: Maps, mask: Mask) -> Maps:
         """Cut into windows, attend, put together."""
         (b, _, h, w, _), (_, kh, kw), shifted = x.shape, self.window, any(self.shift)
         x = F.pad(x, (0, 0, 0, -w % kw, 0, -h % kh))
@@ -228,9 +221,8 @@ class Block(nn.Module):
             x = x.roll((-self.shift[0], -self.shift[1]), dims=(2, 3))
         windows = rearrange(x, "b t (i y) (j x) c -> (b i j) (t y x) c", y=kh, x=kw)
         windows = self.attention(windows, mask if shifted else None)
-        x = rearrange(
-            windows, "(b i j) (t y x) c -> b t (i y) (j x) c", b=b, i=rows, y=kh, x=kw
-        )  # fmt: skip
+        merged = "(b i j) (t y x) c -> b t (i y) (j x) c"
+        x = rearrange(windows, merged, b=b, i=rows, y=kh, x=kw)
         if shifted:
             x = x.roll(self.shift, dims=(2, 3))
         return x[:, :, :h, :w]
@@ -246,17 +238,11 @@ class Group(nn.Module):
         )
         self.conv = conv(channels, channels)
 
-    def forward(
-        self, x: Float[Tensor, "b 3 h w c"], mask: Float[Tensor, "m k k"], *, recompute: bool
-    ) -> Float[Tensor, "b 3 h w c"]:
+    def forward(self, x: Maps, mask: Mask, *, recompute: bool) -> Maps:
         """All three frames."""
         y = x
         for block in self.blocks:
-            y = (
-                checkpoint(block, y, mask, use_reentrant=False, preserve_rng_state=False)
-                if recompute
-                else block(y, mask)
-            )
+            y = checkpoint(block, y, mask, use_reentrant=False) if recompute else block(y, mask)
         y = self.conv(rearrange(y, "b t h w c -> (b t) c h w"))
         return x + rearrange(y, "(b t) c h w -> b t h w c", t=3)
 
@@ -276,7 +262,7 @@ class Fuse(nn.Module):
         self.conv = conv(c, c)
 
     def forward(
-        self, maps: Float[Tensor, "b 3 c h w"], mask: Float[Tensor, "m k k"], *, recompute: bool
+        self, maps: Float[Tensor, "b 3 c h w"], mask: Mask, *, recompute: bool
     ) -> Float[Tensor, "b c h w"]:
         """Fuse three maps."""
         x = self.embed_norm(rearrange(maps, "b t c h w -> b t h w c"))
@@ -347,15 +333,10 @@ class PlainIART(nn.Module):
         return torch.stack([self.head(x) for x in features], dim=1) + enlarged
 
     def propagate(
-        self,
-        features: list[Tensor],
-        flows: list[Tensor],
-        fuse: nn.Module,
-        mask: Tensor,
-        recompute: bool,
-    ) -> list[Tensor]:
+        self, features: Clip, flows: Clip, fuse: nn.Module, mask: Mask, recompute: bool
+    ) -> Clip:
         """One direction: maps in the order of travel, `flows[i]` from step i + 1 to step i."""
-        done: list[Tensor] = []
+        done: Clip = []
         for i, current in enumerate(features):
             near = far = current
             if i > 0:
