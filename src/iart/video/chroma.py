@@ -10,13 +10,17 @@ of most videos by half a pixel, two pixels after ×4.
 """
 
 import math
+from functools import reduce
 from typing import Literal
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, empty
-from torch.nn.functional import pad
+from torch import Tensor
 
 Siting = Literal["left", "centre"]
+
+CHROMA_REACH = 2
+"""Samples beyond a picture's border, or a strip's, that those within depend on, at most."""
 
 
 def cubic(distance: float) -> float:
@@ -29,38 +33,47 @@ def cubic(distance: float) -> float:
     return 0.0
 
 
-def _stretch(x: Float[Tensor, "p h n"], size: int, step: int, offset: float) -> Tensor:
-    """Last axis from `n` samples, `step` apart, to `size` pixels."""
-    count = x.shape[-1]
-    padded = pad(x, (2, 2), mode="replicate")
-    out = empty(*x.shape[:-1], count * step, dtype=x.dtype, device=x.device)
+def _stretch(x: Float[Tensor, "p h w"], axis: int, size: int, step: int, offset: float) -> Tensor:
+    """An axis from samples, `step` apart, to `size` pixels."""
+    count = x.shape[axis]
+    extended = _extend(x, axis, CHROMA_REACH, CHROMA_REACH)
+    phases = []
     for phase in range(step):
         # pixel step·j + phase lies at j + whole + fraction in samples
         whole = math.floor((phase - offset) / step)
         fraction = (phase - offset) / step - whole
-        terms = [
-            weight * padded[..., 2 + whole + tap :][..., :count]
+        terms = (
+            extended.narrow(axis, CHROMA_REACH + whole + tap, count) * weight
             for tap in range(-1, 3)
             if (weight := cubic(tap - fraction)) != 0
-        ]
-        out[..., phase::step] = sum(terms[1:], terms[0])
-    return out[..., :size]
+        )
+        phases.append(reduce(Tensor.add_, terms))
+    return torch.stack(phases, axis).flatten(axis - 1, axis).narrow(axis, 0, size)
 
 
-def _shrink(x: Float[Tensor, "p h n"], step: int, offset: float) -> Tensor:
-    """Last axis from pixels to samples `step` apart; the kernel is widened to span them."""
-    count = -(-x.shape[-1] // step)
-    reach = 2 * step
-    padded = pad(x, (reach, reach + step), mode="replicate")
+def _extend(x: Float[Tensor, "p h n"], axis: int, before: int, after: int) -> Tensor:
+    """Repeat the first and the last sample of an axis (many times faster than `pad` on columns)."""
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    return torch.cat([*[first] * before, x, *[last] * after], axis)
+
+
+def _shrink(x: Float[Tensor, "p h w"], axis: int, step: int, offset: float) -> Tensor:
+    """An axis from pixels to samples `step` apart; the kernel is widened to span them."""
+    count = -(-x.shape[axis] // step)
+    reach = CHROMA_REACH * step
+    extended = _extend(x, axis, reach, reach + step * count - x.shape[axis])
+    # every `step`-th pixel, beside each other: each is read several times, and vectors have no gaps
+    phases = [phase.contiguous() for phase in extended.unflatten(axis, (-1, step)).unbind(axis)]
     places = range(math.ceil(offset) - reach, math.floor(offset) + reach + 1)
     weights = {place: cubic((place - offset) / step) for place in places}
-    total = sum(weights.values())
-    terms = [
-        weight / total * padded[..., reach + place :: step][..., :count]
+    whole = sum(weights.values())
+    terms = (
+        phases[(reach + place) % step].narrow(axis, (reach + place) // step, count)
+        * (weight / whole)
         for place, weight in weights.items()
         if weight != 0
-    ]
-    return sum(terms[1:], terms[0])
+    )
+    return reduce(Tensor.add_, terms)
 
 
 def _offsets(step: tuple[int, int], siting: Siting) -> tuple[float, float]:
@@ -81,9 +94,9 @@ def upsample_chroma(
     """
     (down, right), (top, left) = step, _offsets(step, siting)
     if down > 1:
-        chroma = _stretch(chroma.mT, size[0], down, top).mT
+        chroma = _stretch(chroma, -2, size[0], down, top)
     if right > 1:
-        chroma = _stretch(chroma, size[1], right, left)
+        chroma = _stretch(chroma, -1, size[1], right, left)
     return chroma
 
 
@@ -93,7 +106,7 @@ def downsample_chroma(
     """The inverse of `upsample_chroma`, without aliasing; sizes are rounded up."""
     (down, right), (top, left) = step, _offsets(step, siting)
     if right > 1:
-        planes = _shrink(planes, right, left)
+        planes = _shrink(planes, -1, right, left)
     if down > 1:
-        planes = _shrink(planes.mT, down, top).mT
+        planes = _shrink(planes, -2, down, top)
     return planes

@@ -15,6 +15,7 @@ All is computed in float32 at the full depth of the source (no 8-bit intermediat
 The transfer curve is not touched: R, G, B stay as non-linear as they were.
 """
 
+from collections.abc import Iterator
 from functools import cache
 
 import av
@@ -27,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.errors import InputError, OptionsError
-from iart.video.chroma import Siting, downsample_chroma, upsample_chroma
+from iart.video.chroma import CHROMA_REACH, Siting, downsample_chroma, upsample_chroma
 from iart.video.frame import Color
 from iart.video.layout import Layout, layout_of
 
@@ -35,6 +36,10 @@ RGB = 0
 """The matrix number of RGB itself."""
 
 _YCGCO = 8
+
+_STRIP_PIXELS = 2**17
+_STRIP_STEP = 4
+"""Rows between chroma samples, at most; strips start where a sample does."""
 
 # Kr and Kb by matrix number. The two constant-luminance forms (10, 13) are treated like the others,
 # as FFmpeg does.
@@ -172,6 +177,36 @@ def to_rgb(
     return torch.mm(inverse, ycc.flatten(1)).unflatten(1, luma.shape).clamp_(0, 1)
 
 
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """[top, bottom) of rows that are converted at once: what a processor keeps at hand."""
+    rows = max(1, _STRIP_PIXELS // width // _STRIP_STEP) * _STRIP_STEP
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _stored(
+    image: Float[Tensor, "3 h w"], top: int, bottom: int, layout: Layout, color: Color
+) -> list[Tensor]:
+    """Numbers to store for rows [top, bottom) of a picture, plane by plane; integers in float32."""
+    down, _ = layout.step
+    above = min(top, CHROMA_REACH * down) if layout.kind == "yuv" else 0
+    below = CHROMA_REACH * down if layout.kind == "yuv" else 0
+    rgb = image[:, top - above : bottom + below].clamp(0, 1)
+    if layout.kind == "rgb":
+        planes = list(rgb if layout.floating else rgb.mul_(2**layout.depth - 1))
+    else:
+        scale, offset, chroma_scale, chroma_offset = _scales(layout, color.full_range)
+        ycc = torch.mm(_to_ycc(color.matrix).float(), rgb.flatten(1)).view_as(rgb)
+        planes = [ycc[0, above : above + bottom - top].mul_(scale).add_(offset)]
+        if layout.kind == "yuv":
+            siting: Siting = "centre" if layout.jpeg else "left"
+            small = downsample_chroma(ycc[1:], layout.step, siting)
+            first, end = above // down, -(-(above + bottom - top) // down)
+            planes += list(small[:, first:end].mul_(chroma_scale).add_(chroma_offset))
+    if layout.floating:
+        return planes
+    return [plane.round_().clamp_(0, 2**layout.depth - 1) for plane in planes]
+
+
 def from_rgb(image: Float[Tensor, "3 h w"], pixel_format: str, color: Color) -> av.VideoFrame:
     """RGB float in [0, 1] as a picture to encode, tagged with its colour description.
 
@@ -192,23 +227,14 @@ def from_rgb(image: Float[Tensor, "3 h w"], pixel_format: str, color: Color) -> 
         raise OptionsError(f"unknown pixel format {pixel_format!r}") from error
     color = color_for(pixel_format, color)
     _, height, width = image.shape
-    image = image.detach().to("cpu", torch.float32).clamp(0, 1)
-    if layout.kind == "rgb":
-        top = 1.0 if layout.floating else float(2**layout.depth - 1)
-        planes = list(image * top)
-    else:
-        scale, offset, chroma_scale, chroma_offset = _scales(layout, color.full_range)
-        forward = _to_ycc(color.matrix).float()
-        luma, *chroma = torch.mm(forward, image.flatten(1)).unflatten(1, (height, width))
-        planes = [luma * scale + offset]
-        if layout.kind == "yuv":
-            siting: Siting = "centre" if layout.jpeg else "left"
-            small = downsample_chroma(torch.stack(chroma), layout.step, siting)
-            planes += list(small * chroma_scale + chroma_offset)
+    image = image.detach().to("cpu", torch.float32)
     frame = av.VideoFrame(width, height, layout.planar)
-    for index, plane in zip(layout.order, planes, strict=True):
-        values = plane if layout.floating else plane.round_().clamp_(0, 2**layout.depth - 1)
-        _plane(frame.planes[index], _dtype(layout))[:] = values.numpy()
+    targets = [_plane(frame.planes[index], _dtype(layout)) for index in layout.order]
+    steps = [1, *[layout.step[0]] * (len(targets) - 1)] if layout.kind == "yuv" else [1] * 3
+    for top, bottom in _strips(height, width):
+        planes = _stored(image, top, bottom, layout, color)
+        for target, step, plane in zip(targets, steps, planes, strict=False):
+            target[top // step : -(-bottom // step)] = plane.numpy()
     try:
         frame = _repack(frame, pixel_format)
     except (FFmpegError, ValueError) as error:
