@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "resize": set(),
     "device": set(),
     "plot": set(),
+    "allocator": set(),
     "model": set(),
     "video": set(),
     "weights": {"model", "device"},

@@ -14,6 +14,7 @@ import sys
 
 import typer
 
+from iart.allocator import keep_freed_memory
 from iart.cli.comparing import compare
 from iart.cli.data import data
 from iart.cli.measuring import bench, score
@@ -36,6 +37,7 @@ app.add_typer(data)
 
 def main() -> None:
     """Entry of the `iart` command."""
+    keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # file names and tracks may hold what a terminal or a pipe has no character for
         sys.stdout.reconfigure(errors="backslashreplace")
