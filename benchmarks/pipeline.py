@@ -36,7 +36,6 @@ from iart.video.dry_mux import add_video
 from iart.video.film import EncodingOptions, FilmPlan
 
 WIDTH, HEIGHT, RATE = 720, 576, 25
-WINDOW = 8
 SCENE = 100
 
 
@@ -166,7 +165,7 @@ def main() -> None:
                 source,
                 output,
                 Bicubic(),
-                window=WINDOW,
+                window=1,  # what lies in memory for a real network is no part of this
                 overlap=0,
                 tile=None,
                 size="1080p",

@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+import torch
 
 from iart.inference.pipeline import read_ahead, write_behind
 
@@ -130,3 +131,21 @@ def test_a_reading_error_passes_a_writer_once():
     with pytest.raises(ValueError, match="bad frame") as caught:
         copy()
     assert caught.value.__context__ is None
+
+
+def test_threads_share_the_cores():
+    everywhere, seen = torch.get_num_threads(), list[int]()
+
+    def items() -> Iterator[int]:
+        yield torch.get_num_threads()
+
+    torch.set_num_threads(8)
+    try:
+        with read_ahead(items(), 1) as frames:
+            seen += frames
+        with write_behind(lambda _: seen.append(torch.get_num_threads()), 1) as put:
+            put(0)
+        assert seen == [2, 2]
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(everywhere)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Generic, TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -53,6 +55,20 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
 
+def _thread(name: str) -> ThreadPoolExecutor:
+    """A thread whose tensor operations use a quarter of the cores that those of others use.
+
+    The network and the encoder want them too, and an operation that is shared out over cores that
+    are busy waits for all of them.
+    """
+    everywhere = torch.get_num_threads()
+    thread = ThreadPoolExecutor(1, name)
+    thread.submit(torch.get_num_threads).result()  # asked first, else it is decided at first use
+    thread.submit(torch.set_num_threads, max(1, everywhere // 4)).result()
+    torch.set_num_threads(everywhere)  # the call above also set what threads begin with
+    return thread
+
+
 @contextmanager
 def read_ahead(items: Iterable[T], capacity: int) -> Iterator[Iterator[T]]:
     """Iterate over `items` in a thread that is at most `capacity` items ahead."""
@@ -66,7 +82,7 @@ def read_ahead(items: Iterable[T], capacity: int) -> Iterator[Iterator[T]]:
         finally:
             channel.close()
 
-    with ThreadPoolExecutor(1, "read") as thread:
+    with _thread("read") as thread:
         filling = thread.submit(fill)
 
         def arriving() -> Iterator[T]:
@@ -94,7 +110,7 @@ def write_behind(write: Callable[[T], None], capacity: int) -> Iterator[Callable
         finally:
             channel.close(drop=True)
 
-    with ThreadPoolExecutor(1, "write") as thread:
+    with _thread("write") as thread:
         draining = thread.submit(drain)
 
         def put(item: T) -> None:
