@@ -24,7 +24,7 @@ import av
 import numpy as np
 import torch
 from av.video.plane import VideoPlane
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,6 +42,10 @@ SCENE = 100
 class Bicubic(nn.Module):
     """swscale's bicubic to 1080p, in the place of a network."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._scaler = VideoReformatter()
+
     def forward(self, frames: Float[Tensor, "1 t 3 h w"]) -> Float[Tensor, "1 t 3 1080 1920"]:
         """Each frame on its own, in float32; the size wanted, so that nothing is resized after."""
         large = torch.empty(1, frames.shape[1], 3, 1080, 1920)
@@ -50,7 +54,9 @@ class Bicubic(nn.Module):
             picture = av.VideoFrame(width, height, "gbrpf32le")
             for plane, values in zip(picture.planes, small[[1, 2, 0]], strict=True):
                 rows(plane)[:] = values.numpy()
-            picture = picture.reformat(1920, 1080, interpolation=Interpolation.BICUBIC)
+            picture = self._scaler.reformat(
+                picture, 1920, 1080, interpolation=Interpolation.BICUBIC, threads=1
+            )
             for plane, channel in zip(picture.planes, (1, 2, 0), strict=True):
                 target[channel] = torch.from_numpy(rows(plane))
         return large
