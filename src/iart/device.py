@@ -90,24 +90,24 @@ class NetworkSizes(Protocol):
 
 # Numbers per low-resolution pixel that live at the same time, counted in the code and found again
 # by measurement (docs/performance.md).
-PAIR_FRAMES = 32  # two frames, normalised and in pyramids, the warped one, flows
-PAIR_COPIES = 2  # of a level's widest input and output: as they are, and as convolutions order them
-FUSE_COPIES = 13  # of the three maps: input, residuals, q k v, attended, in windows and out of them
+PAIR_FRAMES = 30  # two frames, normalised and in pyramids, the warped one, flows
+PAIR_COPIES = 2  # of what a layer of a level gives: before and after ReLU, beside its input
+FUSE_COPIES = 10  # of the three maps: input, residual, q k v, attended, in windows and out of them
+GROUP_COPIES = 1  # of the three maps: a group's input, while blocks behind its first one work
 HEAD_COPIES = 3  # of the widest map at 4h × 4w: before, after and between two layers
 OUTPUT = 48  # an enlarged frame
 FLOW_PIXELS = 2**18  # of pairs whose flow is computed together, as `iart.model.flow` says
 # What allocators keep of freed blocks instead of giving it back: a share, up to a limit in bytes.
-RETAINED_SHARE, RETAINED_LIMIT = 0.6, 200_000_000
+RETAINED_SHARE, RETAINED_LIMIT = 0.9, 250_000_000
 
 
 def estimate_memory(
     config: NetworkSizes, frames: int, height: int, width: int, precision: str = "float32"
 ) -> int:
-    """Peak memory in bytes of the network on one window, its input and output included.
+    """Peak memory in bytes that one window takes of the system, to plan with.
 
-    That is the largest of three steps (flow, fusion, head) plus what outlives them. Weights and
-    what the process holds besides are not included. Good to ±25% of peaks measured on the CPU;
-    those scatter as much where blocks are about as large as those the allocator gives back.
+    What is in use, and what allocators keep of freed blocks besides: good to ±25%, as that depends
+    on the order in which blocks come and go. Weights and what the process holds are not included.
 
     Args:
         config: an `IARTConfig`.
@@ -116,16 +116,27 @@ def estimate_memory(
         width: in pixels, of the picture that the network sees.
         precision: one of `PRECISIONS`.
     """
+    return _with_retained(memory_in_use(config, frames, height, width, precision))
+
+
+def memory_in_use(
+    config: NetworkSizes, frames: int, height: int, width: int, precision: str = "float32"
+) -> int:
+    """Peak memory in bytes of the network on one window, its input and output included.
+
+    That is the largest of three steps (flow, fusion, head) plus what outlives them: good to ±10%
+    in float32. See `estimate_memory` for arguments and for what it takes of the system.
+    """
     pixels = height * width
     pairs = min(frames - 1, max(1, FLOW_PIXELS // pixels))
     features = pixels * PRECISIONS[precision].itemsize * config.channels * frames
     outputs = pixels * 4 * OUTPUT * frames
-    live = _clip_bytes(frames, pixels) + max(
+    another = 4 * pixels * OUTPUT if frames > 1 else 0  # beside the frames that are done
+    return _clip_bytes(frames, pixels) + max(
         _flow_bytes(config, pairs, height, width),
         features + _fuse_bytes(config, height, width, precision),
-        features + _head_bytes(config, pixels, precision) + outputs,
+        features + _head_bytes(config, pixels, precision) + outputs + another,
     )
-    return _with_retained(live)
 
 
 def estimate_tiled_memory(
@@ -177,8 +188,8 @@ def _clip_bytes(frames: int, pixels: int) -> int:
 def _flow_bytes(config: NetworkSizes, pairs: int, height: int, width: int) -> int:
     pyramid = 2 ** (config.flow_levels - 1)
     sides = (max(_round_up(side, pyramid), 2 * pyramid) for side in (height, width))
-    widest = max(a + b for a, b in pairwise((8, *config.flow_channels, 2)))
-    return 4 * pairs * (PAIR_FRAMES + PAIR_COPIES * widest) * prod(sides)
+    widest = max(a + PAIR_COPIES * b for a, b in pairwise((8, *config.flow_channels, 2)))
+    return 4 * pairs * (PAIR_FRAMES + widest) * prod(sides)
 
 
 def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str) -> int:
@@ -188,7 +199,8 @@ def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str) -
     # Plain and shifted blocks alternate; a shifted one has a bias for each of 4 kinds of windows.
     heads = sum(d * n for d, n in zip(config.depths, config.heads, strict=True))
     biases = 2 * k * k * heads * (1 + 4)
-    return PRECISIONS[precision].itemsize * config.channels * 3 * FUSE_COPIES * windowed + biases
+    copies = FUSE_COPIES + (GROUP_COPIES if sum(config.depths) > 2 else 0)
+    return PRECISIONS[precision].itemsize * config.channels * 3 * copies * windowed + biases
 
 
 def _head_bytes(config: NetworkSizes, pixels: int, precision: str) -> int:

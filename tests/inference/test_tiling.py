@@ -81,7 +81,7 @@ def test_what_was_chosen_is_said_with_the_reason(
     [record] = caplog.records
     assert record.getMessage() == (
         f"720x480 in tiles of {plan.tile} pixels, 16 frames at once: "
-        "otherwise cpu would need 3.3 GB of memory and has 3.0 GB to spare"
+        "otherwise cpu would need 3.4 GB of memory and has 3.0 GB to spare"
     )
 
 
