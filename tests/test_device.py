@@ -123,17 +123,20 @@ def measured_memory(config: IARTConfig, frames: int, height: int, width: int) ->
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 
 
-def assert_formula_holds(model: str, config: IARTConfig, sizes: list[tuple[int, int, int]]) -> None:
+def assert_formula_holds(
+    model: str, config: IARTConfig, sizes: list[tuple[int, int, int]], precision: str = "float32"
+) -> None:
     """Within a tenth of what is in use in a process that keeps no freed blocks."""
-    measured = peaks_of_a_process(model, "cpu", [Size(*size) for size in sizes], "float32")
+    measured = peaks_of_a_process(model, "cpu", [Size(*size) for size in sizes], precision)
     for size, peak in zip(sizes, measured, strict=True):
-        assert memory_in_use(config, *size) == pytest.approx(peak, rel=0.1), size
+        assert memory_in_use(config, *size, precision) == pytest.approx(peak, rel=0.1), size
 
 
 @needs_proc
 def test_the_formula_says_what_is_in_use() -> None:
     sizes = [(1, 64, 96), (2, 64, 96), (3, 90, 125), (5, 48, 64), (16, 48, 64)]
     assert_formula_holds("light", LIGHT, sizes)
+    assert_formula_holds("light", LIGHT, [(3, 96, 128), (9, 96, 128)], "bfloat16")
 
 
 @needs_proc

@@ -124,8 +124,8 @@ def memory_in_use(
 ) -> int:
     """Peak memory in bytes of the network on one window, its input and output included.
 
-    That is the largest of three steps (flow, fusion, head) plus what outlives them: good to ±10%
-    in float32. See `estimate_memory` for arguments and for what it takes of the system.
+    That is the largest of three steps (flow, fusion, head) plus what outlives them: good to ±10%.
+    See `estimate_memory` for arguments and for what it takes of the system.
     """
     pixels = height * width
     pairs = min(frames - 1, max(1, FLOW_PIXELS // pixels))
