@@ -1,11 +1,14 @@
 """Work that is stopped, by whatever, goes on after its last finished segment."""
 
 import json
+import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +20,9 @@ from torch import Tensor, nn
 from iart.errors import DamagedInputError, DeviceError, OutputError
 from iart.inference.crew import hire
 from iart.inference.job import Job
+from iart.inference.report import Progress
 from iart.inference.video import upscale_video
+from iart.inference.work import _Share
 from iart.model.bicubic import Bicubic
 from iart.video.pending import Place
 from tests.inference.test_upscale import Neighbours
@@ -202,6 +207,47 @@ def test_what_stops_one_process_stops_all(film: Path, tmp_path: Path):
 
     with pytest.raises(DeviceError, match="no such device here"):
         call(film, tmp_path / "out.mkv", Waiting(), crew=[load_nothing])
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "frames"])
+def test_a_progress_that_fails_for_another_process_is_no_end_of_the_work(
+    film: Path, tmp_path: Path, name: str
+):
+    """It is called by a thread then, whose death nobody sees: the frames would be missing."""
+
+    class Waiting(Bicubic):
+        def forward(self, frames: Tensor) -> Tensor:
+            time.sleep(0.5)
+            return super().forward(frames)
+
+    def progress(_: Progress) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise BrokenPipeError("nobody reads any more")
+
+    others = hire("bicubic", ["cpu", "cpu"], threads=1)[1]
+    with pytest.raises(BrokenPipeError, match="nobody reads any more"):
+        call(film, tmp_path / name, Waiting(), crew=others, progress=progress)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_frame_that_nobody_made_is_missed(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output, wants = tmp_path / "frames", _Share.wants
+    with monkeypatch.context() as patch:
+        patch.setattr(_Share, "wants", lambda self, frame: wants(self, frame) and self.frames > 60)
+        with pytest.raises(OutputError, match=rf"{FRAMES - 60} of its {FRAMES} frames are there"):
+            call(film, output, Bicubic())
+    assert not output.exists()
+
+
+def test_processes_end_if_one_of_them_cannot_start(film: Path, tmp_path: Path):
+    """What is to be sent to it may be refused."""
+    began = set(multiprocessing.active_children())
+    others = [*hire("bicubic", ["cpu", "cpu"], threads=1)[1], lambda: Bicubic()]
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        call(film, tmp_path / "out.mkv", Bicubic(), crew=others)
+    assert set(multiprocessing.active_children()) == began
 
 
 def test_devices_are_checked_before_the_work():

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -59,8 +61,9 @@ def _load(name: str, device: str, precision: str, threads: int | None) -> nn.Mod
 
 @dataclass(frozen=True)
 class _Failure:
-    error: IARTError | None
-    text: str
+    """What stopped one of the processes."""
+
+    error: Exception
 
 
 class Crew:
@@ -87,36 +90,31 @@ class Crew:
         # a copy of this process would hold its threads' locks and the GPU's state
         context = multiprocessing.get_context("spawn")
         self._done = done
-        self._failures: list[_Failure] = []
         self._processes = []
-        self._listeners: list[threading.Thread] = []
-        for load in loaders:
-            here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_take_part, args=(load, reading, work, there))
-            process.start()
-            there.close()  # so that the end of the process is the end of the pipe
-            listener = threading.Thread(target=self._listen, args=(here,), daemon=True)
-            listener.start()
-            self._processes.append(process)
-            self._listeners.append(listener)
+        self._threads = ThreadPoolExecutor(len(loaders) or 1, "listen")
+        self._listeners: list[Future[None]] = []
+        try:
+            for load in loaders:
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_take_part, args=(load, reading, work, there))
+                process.start()
+                self._processes.append(process)
+                there.close()  # so that the end of the process is the end of the pipe
+                self._listeners.append(self._threads.submit(self._listen, here.recv))
+        except BaseException:
+            self._end()
+            raise
 
     def check(self) -> None:
-        """Raise what stopped one of the processes, if anything did."""
-        for failure in self._failures:
-            if failure.error is not None:
-                raise failure.error
-            raise DeviceError(f"a process that shares the work stopped: {failure.text}")
+        """Raise what stopped one of the processes, or `done` on its behalf, if anything did."""
+        for listener in self._listeners:
+            if listener.done():
+                listener.result()
 
     def join(self) -> None:
-        """Wait until all have done their share.
-
-        Raises:
-            IARTError: one of them failed.
-        """
-        for listener in self._listeners:
-            while listener.is_alive():
-                listener.join(0.2)
-                self.check()
+        """Wait until all have done their share; raises as `check` does."""
+        while futures.wait(self._listeners, 0.2, futures.FIRST_EXCEPTION).not_done:
+            self.check()
         self.check()
 
     def __enter__(self) -> "Crew":
@@ -128,24 +126,32 @@ class Crew:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for process in self._processes:
             process.terminate()
         for process in self._processes:
             process.join()
+        self._threads.shutdown()
 
-    def _listen(self, connection: Connection) -> None:
+    def _listen(self, receive: Callable[[], object]) -> None:
         """Take messages of one process: a frame is done, all is done, or what went wrong."""
-        try:
-            while True:
-                message = connection.recv()
-                if isinstance(message, End):
-                    return
-                if isinstance(message, _Failure):
-                    self._failures.append(message)
-                    return
-                self._done()
-        except (EOFError, OSError):
-            self._failures.append(_Failure(None, "it ended without a word"))
+        while not isinstance(message := _received(receive), End):
+            if isinstance(message, _Failure):
+                raise message.error
+            self._done()
+
+
+def _received(receive: Callable[[], object]) -> object:
+    try:
+        return receive()
+    except (EOFError, OSError):
+        return _stopped("it ended without a word")
+
+
+def _stopped(reason: str) -> _Failure:
+    return _Failure(DeviceError(f"a process that shares the work stopped: {reason}"))
 
 
 def _take_part(load: LoadModel, reading: Reading, work: Work, connection: Connection) -> None:
@@ -157,9 +163,9 @@ def _take_part(load: LoadModel, reading: Reading, work: Work, connection: Connec
         with reading.open() as reader:
             connection.send(work.run(reader, load(), lambda: connection.send(None)))
     except IARTError as error:
-        connection.send(_Failure(error, str(error)))
+        connection.send(_Failure(error))
     except BaseException as error:
-        connection.send(_Failure(None, f"{type(error).__name__}: {error}"))
+        connection.send(_stopped(f"{type(error).__name__}: {error}"))
         raise
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import nn
 
-from iart.errors import DamagedInputError, IARTError, InputError
+from iart.errors import DamagedInputError, IARTError, InputError, OutputError
 from iart.inference.crew import Crew, LoadModel
 from iart.inference.job import End, Job, take_up_placed
 from iart.inference.order import Order, Target
@@ -167,6 +167,12 @@ def fulfil(
                     none = "no frame in the range" if reading.has_range else "no frame"
                     raise InputError(
                         f"cannot read '{reading.name}': it holds {none} that can be decoded"
+                    )
+                kept = target.parts(job.parts).count()
+                if kept != end.frames:
+                    raise OutputError(
+                        f"cannot write '{output}': {kept} of its {end.frames} frames are there;"
+                        f" run the same command again, or delete '{job.folder}' to start anew"
                     )
                 job.complete(end)
             with Writing(output):
