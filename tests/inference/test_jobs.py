@@ -308,6 +308,27 @@ def test_two_runs_at_once(film: Path, tmp_path: Path):
         call(film, output, Bicubic(), overwrite=True)
 
 
+@needs_posix
+def test_a_run_that_follows_at_once_keeps_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    place, let_go = Place(tmp_path / "out.mkv"), Job._let_go
+    followers: list[Job] = []
+
+    def let_go_and_follow(self: Job) -> None:
+        let_go(self)
+        if not followers:
+            followers.append(Job(place, {}, overwrite=False))
+
+    monkeypatch.setattr(Job, "_let_go", let_go_and_follow)
+    with Job(place, {}, overwrite=False):
+        pass
+    with followers[0]:
+        assert followers[0].parts.is_dir()
+        with pytest.raises(OutputError, match="another run is working on it"):
+            Job(place, {}, overwrite=False)
+
+
 def test_an_error_says_where_the_same_command_goes_on(film: Path, tmp_path: Path):
     with pytest.raises(KeyboardInterrupt, match="the same command goes on at frame 50"):
         call(film, tmp_path / "out.mkv", Stopping(10, KeyboardInterrupt()))
@@ -377,15 +398,55 @@ def test_a_stop_between_the_name_and_the_end(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     output = tmp_path / "out.mkv"
+
+    def call_and_stop() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Job, "_remove", lambda self: self._let_go())
+            call(film, output, Bicubic(), overwrite=True)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    call_and_stop()
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "_remove", lambda self: self._let_go())
-        call(film, output, Bicubic())
-    assert len(list(tmp_path.iterdir())) == 2
-    model = Stopping(0)
-    assert upscale_video(film, output, model).frames == FRAMES
-    assert list(tmp_path.iterdir()) == [output]
+        patch.setattr(Bicubic, "forward", lambda *_: pytest.fail("all is done already"))
+        assert upscale_video(film, output, Bicubic(), preset="ultrafast").frames == FRAMES
+        assert list(tmp_path.iterdir()) == [output]
+        with pytest.raises(OutputError, match="it exists"):
+            call(film, output, Bicubic())
+    call_and_stop()
+    before = output.read_bytes()
     with pytest.raises(OutputError, match="it exists"):
-        call(film, output, model)
+        call(film, output, Bicubic(), crf=40)
+    assert output.read_bytes() == before
+    call_and_stop()
+    call(film, output, Bicubic(), crf=40, overwrite=True)
+    assert len(output.read_bytes()) < len(before)
+
+
+def test_pictures_that_are_replaced_are_never_in_the_folder_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Which may be deleted after a stop, to give it up."""
+    source = make_clip(tmp_path / "in.mkv", [picture(index, 32, 32) for index in range(3)])
+    output, rename = tmp_path / "frames", Path.rename
+    call(source, output, Bicubic())
+    earlier = (output / "00000000.png").read_bytes()
+
+    def stop(path: Path, target: Path) -> Path:
+        if target == output:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stop)
+        with pytest.raises(KeyboardInterrupt):
+            call(source, output, Stopping(), overwrite=True)
+    assert not output.exists()
+    kept = [path for path in tmp_path.rglob("00000000.png") if path.read_bytes() == earlier]
+    assert kept
+    assert not any(path.is_relative_to(parts_of(output).parent) for path in kept)
+    call(source, output, Stopping(), overwrite=True)
+    assert (output / "00000000.png").read_bytes() != earlier
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "in.mkv"]
 
 
 def test_losses_of_runs_before_are_told_at_the_end(tmp_path: Path):

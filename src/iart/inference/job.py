@@ -25,7 +25,7 @@ from typing import IO, Any
 from iart.errors import OutputError
 from iart.inference.tiling import Tiling
 from iart.video.frame import Loss
-from iart.video.pending import Place, hidden_name
+from iart.video.pending import Place, hidden_name, replaced_name
 from iart.video.segment import write_durably
 
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
@@ -169,7 +169,8 @@ class Job:
     def _remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._let_go()
-        shutil.rmtree(self.folder, ignore_errors=True)  # Windows keeps a file that is open
+        if os.name == "nt":  # which keeps a file that is open; elsewhere, the next run may be there
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _let_go(self) -> None:
         self._lock.close()
@@ -197,11 +198,11 @@ def begun_parts(place: Place, identity: Mapping[str, str], *, overwrite: bool) -
     return folder / "parts" if known == dict(identity) else None
 
 
-def take_up_placed(final: Path) -> End | None:
+def take_up_placed(final: Path, identity: Mapping[str, str]) -> End | None:
     """Tidy up after a run that was stopped between naming its output and removing its folder.
 
     Returns:
-        What the output holds; None if there was no such run.
+        What the output holds; None if there was no such run, or it was of another command.
     """
     folder = hidden_name(final, ".job")
     end = _read(folder / "end.json")
@@ -209,8 +210,10 @@ def take_up_placed(final: Path) -> End | None:
         return None
     if _read(folder / "placed.json") != _identity_of(final):
         return None
+    is_ours = _read(folder / "job.json") == dict(identity)
+    shutil.rmtree(replaced_name(final), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-    return End.from_json(end)
+    return End.from_json(end) if is_ours else None
 
 
 def _identity_of(path: Path) -> dict[str, int]:

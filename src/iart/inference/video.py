@@ -139,7 +139,8 @@ def fulfil(
     reading = order.reading.resolved()
     with reading.open() as reader:
         target = order.plan(reader.info, reading)
-        end = take_up_placed(output.absolute())
+        identity = order.identity(model)
+        end = take_up_placed(output.absolute(), identity)
         if end is not None:
             return _result(order, target, end, (), began)
         place = Place(
@@ -147,7 +148,7 @@ def fulfil(
         )
         for note in target.plan.notes:
             _log.info("%s", note)
-        with Job(place, order.identity(model), overwrite=overwrite) as job, _kept(job, target):
+        with Job(place, identity, overwrite=overwrite) as job, _kept(job, target):
             end, kept = job.end, target.parts(job.parts).count()
             if end is None or end.frames != kept:
                 tally = _Tally(kept, reader.info.frame_count, began, progress)

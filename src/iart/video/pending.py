@@ -121,27 +121,32 @@ class Place:
 
     def _rename(self, part: Path) -> None:
         if self._folder:
-            if self._overwrite and self.final.is_dir():
-                self._check_free()
-                old = part.with_suffix(".old")
-                self.final.rename(old)
-                try:
-                    part.rename(self.final)
-                except BaseException:
-                    old.rename(self.final)
-                    raise
-                shutil.rmtree(old, ignore_errors=True)
-                return
+            self._rename_folder(part)
+        elif self._overwrite:
+            part.replace(self.final)
+        else:
+            self._rename_to_free_name(part)
+
+    def _rename_folder(self, part: Path) -> None:
+        replaced = replaced_name(self.final)
+        if self._overwrite and self.final.is_dir():
+            self._check_free()
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.final.rename(replaced)
+            try:
+                part.rename(self.final)
+            except BaseException:
+                replaced.rename(self.final)
+                raise
+        else:
             try:
                 part.rename(self.final)  # an empty folder of that name gives way
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise FileExistsError from error
                 raise
-        elif self._overwrite:
-            part.replace(self.final)
-        else:
-            self._rename_to_free_name(part)
+        if self._overwrite:  # also what a run left that was stopped in the middle of this
+            shutil.rmtree(replaced, ignore_errors=True)
 
     def _rename_to_free_name(self, part: Path) -> None:
         try:
@@ -222,6 +227,14 @@ def hidden_name(path: Path, ending: str) -> Path:
     # names are limited to 255 bytes in most file systems; a few are ours
     stem = os.fsencode(path.name)[:200].decode(errors="ignore")
     return path.parent / f".{stem}{ending}"
+
+
+def replaced_name(final: Path) -> Path:
+    """Where a folder lies for a moment that gives way to another.
+
+    Beside it, not in the folder of a job, which may be deleted to give the job up.
+    """
+    return hidden_name(final, ".replaced")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
