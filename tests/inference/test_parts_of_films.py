@@ -1,21 +1,27 @@
 """A range of a film, a preview of it, and a look at what would be done."""
 
+import contextlib
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from iart.errors import IARTError, OptionsError, OutputError
+from iart.inference import tiling
 from iart.inference.dry_run import dry_run
+from iart.inference.job import Job
 from iart.inference.order import Order
 from iart.inference.preview import PIECE_FRAMES, PIECES, preview_video
 from iart.inference.reading import Reading
+from iart.inference.tiling import Tiling
 from iart.inference.video import upscale_video
 from iart.model.bicubic import Bicubic
 from iart.video.images import open_video
+from iart.video.pending import Place
 from tests.video.clips import make_clip, picture
 from tests.video.outputs import contents
 
@@ -127,7 +133,36 @@ def test_a_preview_of_a_short_film(tmp_path: Path):
     source = make_clip(tmp_path / "in.mkv", frames=6)
     made = preview_video(Order.to(tmp_path / "out", Reading(source)), Bicubic())
     assert 0 < made.frames <= 6
-    assert made.video.suffix == ".mkv"
+    assert made.video.name == "out.preview.mkv"
+
+
+def test_previews_of_two_folders_have_names_of_their_own(tmp_path: Path):
+    source = make_clip(tmp_path / "in.mkv", frames=6)
+    for name in ("shot.1", "shot.2"):
+        made = preview_video(Order.to(f"{tmp_path}/{name}/", Reading(source)), Bicubic())
+        assert made.video.name == f"{name}.preview.mkv"
+        assert made.sheet.name == f"{name}.preview.png"
+
+
+def test_a_sheet_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(self: Image.Image, file: Any, *rest: object) -> None:
+        with contextlib.ExitStack() as stack:
+            if not hasattr(file, "write"):
+                file = stack.enter_context(Path(file).open("wb"))
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+    source = make_clip(tmp_path / "in.mkv", frames=6)
+    order = Order.to(tmp_path / "out.mkv", Reading(source))
+    sheet = preview_video(order, Bicubic()).sheet
+    before = sheet.read_bytes()
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        preview_video(order, Bicubic())
+    assert sheet.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_dry_run_checks_and_writes_nothing(film: Path, tmp_path: Path):
@@ -145,3 +180,15 @@ def test_a_dry_run_checks_and_writes_nothing(film: Path, tmp_path: Path):
         dry_run(order, Bicubic())
     with pytest.raises(OptionsError, match="window"):
         Order.to("out.mkv", Reading(film), window=0)
+
+
+def test_a_dry_run_foretells_what_the_network_is_shown(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tiling, "free_memory", lambda _: 20 * 10**6)
+    order, model = Order.to(tmp_path / "out.mkv", Reading(film)), Bicubic()
+    assert "8 frames at once" in dict(dry_run(order, model))["network"]
+    assert "4 frames at once" in dict(dry_run(order, model, processes=2))["network"]
+    with Job(Place(order.output), order.identity(model), overwrite=False) as job:
+        job.tiling(lambda: Tiling(16, 3, 32))
+        assert "16 frames at once" in dict(dry_run(order, model))["network"]

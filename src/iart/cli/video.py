@@ -121,7 +121,9 @@ def upscale(
 
         def enlarge(order: "Order") -> None:
             if dry_run:
-                for label, text in rehearsed(order, network, overwrite=overwrite):
+                for label, text in rehearsed(
+                    order, network, overwrite=overwrite, processes=len(names)
+                ):
                     print(f"{label:<11} {text}")
                 return
             with progress_display(quiet=quiet) as progress:

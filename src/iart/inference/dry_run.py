@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from iart.inference.job import begun_parts
+from iart.inference.job import begun_parts, known_tiling
 from iart.inference.order import Order
 from iart.inference.video import plan_for
 from iart.video.describe import describe
@@ -12,8 +12,16 @@ from iart.video.pending import Place
 Lines = list[tuple[str, str]]
 
 
-def dry_run(order: Order, model: nn.Module, *, overwrite: bool = False) -> Lines:
+def dry_run(
+    order: Order, model: nn.Module, *, overwrite: bool = False, processes: int = 1
+) -> Lines:
     """Check everything that `upscale_video` checks before its work, and write nothing.
+
+    Args:
+        order: what is asked for.
+        model: enlarges `b t 3 h w`; runs where its parameters lie.
+        overwrite: as for `upscale_video`.
+        processes: that will share the work.
 
     Returns:
         Labelled lines: the source, the output, what becomes of tracks, and where the work begins.
@@ -44,7 +52,9 @@ def dry_run(order: Order, model: nn.Module, *, overwrite: bool = False) -> Lines
             for plan in target.plan.assembly.tracks.carried
         ]
     lines += [("note", note) for note in target.plan.notes]
-    tiling = plan_for(order, model, info)
+    tiling = None if begun is None else known_tiling(begun.parent)
+    if tiling is None:
+        tiling = plan_for(order, model, info, processes=processes)
     lines.append(("network", tiling.describe(info.height, info.width)))
     lines.append(("begins", f"at frame {kept}{expected}"))
     return lines

@@ -119,9 +119,9 @@ class Job:
 
     def tiling(self, plan: Callable[[], Tiling]) -> Tiling:
         """What the network is shown at once: as the first run of the job has planned it."""
-        known = _read(self.folder / "tiling.json")
+        known = known_tiling(self.folder)
         if known is not None:
-            return Tiling(**known)
+            return known
         tiling = plan()
         write_durably(self.folder / "tiling.json", asdict(tiling))
         return tiling
@@ -196,6 +196,12 @@ def begun_parts(place: Place, identity: Mapping[str, str], *, overwrite: bool) -
     if known is not None and known != dict(identity) and not overwrite:
         raise OutputError(_refusal(place, known, identity))
     return folder / "parts" if known == dict(identity) else None
+
+
+def known_tiling(folder: Path) -> Tiling | None:
+    """What the first run of a job has planned; None if there was none."""
+    content = _read(folder / "tiling.json")
+    return None if content is None else Tiling(**content)
 
 
 def take_up_placed(final: Path, identity: Mapping[str, str]) -> End | None:

@@ -20,8 +20,8 @@ from iart.inference.upscale import upscale_frames
 from iart.model.upsample import SCALE
 from iart.resize import imresize
 from iart.video.frame import Frame, VideoInfo
-from iart.video.pending import output_error
 from iart.video.writer import VideoWriter
+from iart.weights.tensorfile import atomic_file
 
 PIECES = 4
 PIECE_FRAMES = 24
@@ -61,8 +61,9 @@ def preview_video(
         IARTError: as for the film.
     """
     began = clock.monotonic()
-    suffix = ".mkv" if order.is_folder else order.output.suffix
-    video = order.output.with_name(f"{order.output.stem}.preview{suffix}")
+    output = order.output
+    name, suffix = (output.name, ".mkv") if order.is_folder else (output.stem, output.suffix)
+    video = output.with_name(f"{name}.preview{suffix}")
     sheet = video.with_suffix(".png")
     reading = order.reading.resolved()
     with reading.open() as reader:
@@ -96,10 +97,8 @@ def preview_video(
             rows += middle.row()
         if not rows:
             raise InputError(f"cannot preview '{order.reading.name}': it holds no frame")
-    try:
-        Image.fromarray(np.concatenate(rows)).save(sheet)
-    except OSError as error:
-        raise output_error(sheet, error) from error
+    with atomic_file(sheet) as file:
+        Image.fromarray(np.concatenate(rows)).save(file, "png")
     return Preview(video, sheet, count)
 
 
