@@ -107,6 +107,8 @@ def test_only_the_first_of_many_prints(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RANK", "1")
+    assert iart(*asked, "-o", tmp_path / "out").stdout  # there are no others
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     result = iart(*asked, "-o", tmp_path / "out")
     assert result.exit_code == 0
@@ -126,6 +128,8 @@ def test_several_devices_share_the_clips(tmp_path: Path, asked: list[str]):
 
 
 def test_devices_that_do_not_exist(asked: list[str]):
+    assert_fails(iart(*asked, "--devices", "cpu, gpu7,"), "unknown device 'gpu7'")
+    assert_fails(iart(*asked, "--devices", " ,"), "no device is named")
     assert_fails(iart(*asked, "--devices", "cpu,gpu7"), "unknown device 'gpu7'")
 
 
@@ -174,6 +178,7 @@ def test_metrics_are_named_together_or_one_by_one(tmp_path: Path, asked: list[st
     assert_fails(iart(*asked, "--metrics", "tof,nonsense"), "there is no metric 'nonsense'")
     again = iart(*asked, "--metrics", "vmaf", "--metrics", "dists,nonsense")
     assert_fails(again, "there is no metric 'nonsense'")
+    assert_fails(iart(*asked, "--metrics", "tof, nonsense,"), "there is no metric 'nonsense'")
 
 
 def test_no_weights(asked: list[str]):

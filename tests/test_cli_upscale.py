@@ -101,10 +101,20 @@ def test_size_and_colours(tmp_path: Path):
         assert (reader.info.width, reader.info.color.matrix) == (1138, 5)
     assert_fails(upscale(source, tmp_path / "b.mkv", "--size", "big"), "unknown size 'big'")
     assert_fails(upscale(source, tmp_path / "b.mkv", "--hdr", "map"), "unknown hdr 'map'")
+    many = "9" * 5000
+    assert_fails(upscale(source, tmp_path / "b.mkv", "--size", f"2x{many}"), "unknown size '2x99")
+    assert_fails(upscale(source, tmp_path / "b.mkv", "--drop", many), "cannot drop '99")
 
 
 @pytest.mark.parametrize(
-    "flags", [["--start", "soon"], ["--end", "1:2:3:4"], ["--crop", "1:2"], ["--start", "-1"]]
+    "flags",
+    [
+        ["--start", "soon"],
+        ["--end", "1:2:3:4"],
+        ["--crop", "1:2"],
+        ["--start", "-1"],
+        ["--rate", "1e999999999"],
+    ],
 )
 def test_wrong_words(folder: Path, tmp_path: Path, flags: list[str]):
     assert upscale(folder / "a.mkv", tmp_path / "out.mkv", *flags).exit_code == 2
@@ -115,6 +125,16 @@ def test_a_preview(folder: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "out.preview.png" in result.stderr
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_preview_of_pictures_that_would_go_here(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    result = upscale(folder / "a.mkv", Path(), "--preview")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in here.iterdir()) == ["here.preview.mkv", "here.preview.png"]
 
 
 def test_a_dry_run(folder: Path, tmp_path: Path):

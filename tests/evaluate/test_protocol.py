@@ -91,6 +91,8 @@ def test_an_own_protocol(own: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (("colour: y", "colour: y\nname: ../../own"), r"name: '../../own' is no name"),
+        (("colour: y", "colour: y\nname: ''"), "name: '' is no name"),
         (("colour: y", "color: y"), r"unknown key 'color' \(did you mean colour\?\)"),
         (("colour: y", "colour: yuv"), r"colour: .*'rgb' or 'y' \(got 'yuv'\)"),
         (("{a: 3, b/c: 5}", "{../a: 3}"), r"clips.*'../a' is no name of a clip"),

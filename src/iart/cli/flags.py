@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 
 def _rate(text: str | Fraction) -> Fraction:
+    if "e" in str(text).lower():  # 1e999999999 would take for ever
+        raise ValueError("a rate is a number or a fraction, such as 25 or 30000/1001")
     try:
         rate = Fraction(text)
     except ZeroDivisionError:
@@ -51,10 +53,14 @@ def _tile(text: str | int) -> int | str | None:
     return int(text)
 
 
+def split_names(text: str) -> list[str]:
+    """Names that commas part."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def split_devices(text: str) -> list[str]:
     """Names of devices from "0,1" (the first two of CUDA) or "cuda:0,cpu"."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return [f"cuda:{name}" if name.isdecimal() else name for name in names]
+    return [f"cuda:{name}" if name.isdecimal() else name for name in split_names(text)]
 
 
 Source = Annotated[

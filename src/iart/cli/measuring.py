@@ -7,7 +7,17 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from iart.cli.flags import Device, Overlap, Overwrite, Precision, Quiet, Threads, Verbose
+from iart.cli.flags import (
+    Device,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quiet,
+    Threads,
+    Verbose,
+    split_devices,
+    split_names,
+)
 from iart.console import count_display, reported
 from iart.inference.windows import OVERLAP
 
@@ -150,7 +160,7 @@ def score(
             output=output,
             overwrite=overwrite,
             save_images=save_images,
-            metrics=[name for names in metrics or () for name in names.split(",")],
+            metrics=[name for names in metrics or () for name in split_names(names)],
             window=window,
             overlap=overlap,
             precision=precision,
@@ -160,8 +170,9 @@ def score(
             if devices is None:
                 record = job(device=device, progress=progress)
             else:
-                record = run_on(devices.split(","), job, progress=progress)
-        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one prints
+                record = run_on(split_devices(devices), job, progress=progress)
+        # of torchrun's processes, one prints; a rank alone is somebody else's
+        if "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0":
             print(table(record))
 
 

@@ -36,6 +36,8 @@ def run_on(
         IARTError: as `run`, if every process failed.
         DeviceError: this machine lacks a device, or every process died.
     """
+    if not devices:
+        raise DeviceError("no device is named; pass some, such as cuda:0,cuda:1")
     for device in devices:
         pick_device(device)
     threads = max(1, torch.get_num_threads() // max(1, devices.count("cpu")))

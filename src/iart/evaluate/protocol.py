@@ -37,6 +37,12 @@ def check_clip_name(name: str) -> str:
     return name
 
 
+def _check_name(name: str) -> str:
+    if name in ("", ".", "..") or set(name) & set("/\\"):
+        raise ValueError(f"'{name}' is no name of a protocol: results go to a folder of that name")
+    return name
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -62,7 +68,7 @@ class Expected(_Part):
 class Protocol(_Part):
     """What a benchmark measures. Places are relative to the data folder unless absolute."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_name)]
     """The file's name without its ending."""
     description: str
     gt: Path

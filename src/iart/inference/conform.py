@@ -4,6 +4,7 @@ The network makes everything four times larger. `Conform` is decided once for a 
 user asks for; it can be sent to other processes.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -115,11 +116,12 @@ def _exactly(width: int, height: int, shape: Fraction, square: bool) -> Geometry
 
 
 def _numbers(size: str) -> tuple[int, int]:
-    width, _, height = size.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", size.lower())
+    width, height = (int(side) for side in found.groups()) if found else (0, 0)
+    if not width or not height:
         known = ", ".join([*BOXES, *_FACTORS])
         raise OptionsError(f"unknown size {size!r}; pass {known}, or WIDTHxHEIGHT")
-    return int(width), int(height)
+    return width, height
 
 
 def _even(side: Fraction) -> int:

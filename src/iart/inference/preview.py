@@ -62,8 +62,10 @@ def preview_video(
     """
     began = clock.monotonic()
     output = order.output
-    name, suffix = (output.name, ".mkv") if order.is_folder else (output.stem, output.suffix)
-    video = output.with_name(f"{name}.preview{suffix}")
+    name, suffix = (output.stem, output.suffix)
+    if order.is_folder:
+        name, suffix = output.name or output.absolute().name, ".mkv"  # "." has no name
+    video = output.parent / f"{name}.preview{suffix}"
     sheet = video.with_suffix(".png")
     reading = order.reading.resolved()
     with reading.open() as reader:

@@ -97,7 +97,7 @@ def check_drop(drop: Collection[str], count: int, video_index: int) -> None:
     for name in drop:
         if name in KINDS:
             continue
-        if not name.isdecimal() or int(name) >= count:
+        if name not in map(str, range(count)):
             raise OptionsError(
                 f"cannot drop {name!r}: pass one of {', '.join(KINDS)} or a stream index below"
                 f" {count}"
