@@ -1,4 +1,4 @@
-"""How this process takes memory from Linux: kept, in large pages, so that it is not cleared anew.
+"""How this process takes memory from Linux: kept, so that it is not cleared anew.
 
 The network takes and frees blocks of many megabytes all the time. By default the C library gives
 them back to the system, which clears every page before it hands it out again: a third of the time
@@ -6,7 +6,6 @@ at 320×180. Results do not change.
 """
 
 import ctypes
-import os
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -15,16 +14,13 @@ LARGEST_KEPT = 32 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Have freed blocks kept for the next ones, and large ones put into huge pages.
-
-    To be called before PyTorch is imported: it looks once whether it may ask for huge pages.
+    """Have freed blocks kept for the next ones.
 
     Returns:
         Whether the C library has agreed: glibc does, others do not know of it.
     """
     if sys.platform != "linux":
         return False
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl

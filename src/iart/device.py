@@ -92,17 +92,28 @@ class NetworkSizes(Protocol):
 # by measurement (docs/performance.md).
 PAIR_FRAMES = 30  # two frames, normalised and in pyramids, the warped one, flows
 PAIR_COPIES = 2  # of what a layer of a level gives: before and after ReLU, beside its input
-FUSE_COPIES = 10  # of the three maps: input, residual, q k v, attended, in windows and out of them
-GROUP_COPIES = 1  # of the three maps: a group's input, while blocks behind its first one work
+FUSE_MAPS = 9  # what a step fuses, the same normalised, and what blocks overwrite: three maps each
+GROUP_MAPS = 3  # what the convolution between two groups gives
+LAST_MAPS = 2  # of the middle frame: what the last block and the last convolutions give
+BLOCK_COPIES = 9  # of the windows that a block has in hand: itself, normed, q k v, attended, MLP
+GRID_BYTES = 2 * 3 * 8 * 2  # where each cell of three maps comes from, plain and shifted
 HEAD_COPIES = 3  # of the widest map at 4h × 4w: before, after and between two layers
 OUTPUT = 48  # an enlarged frame
 FLOW_PIXELS = 2**18  # of pairs whose flow is computed together, as `iart.model.flow` says
+# What the CPU has in hand at once, as `iart.model` says: cells of windows, logits of a head (there
+# twice), numbers at 4h × 4w.
+CPU_CELLS, CPU_LOGITS, CPU_HEAD = 2**13, 2**21, 2**20
 # What allocators keep of freed blocks instead of giving it back: a share, up to a limit in bytes.
 RETAINED_SHARE, RETAINED_LIMIT = 0.9, 250_000_000
 
 
 def estimate_memory(
-    config: NetworkSizes, frames: int, height: int, width: int, precision: str = "float32"
+    config: NetworkSizes,
+    frames: int,
+    height: int,
+    width: int,
+    precision: str = "float32",
+    device: str = "cpu",
 ) -> int:
     """Peak memory in bytes that one window takes of the system, to plan with.
 
@@ -115,12 +126,18 @@ def estimate_memory(
         height: in pixels, of the picture that the network sees.
         width: in pixels, of the picture that the network sees.
         precision: one of `PRECISIONS`.
+        device: its type: the CPU computes in smaller pieces than others.
     """
-    return _with_retained(memory_in_use(config, frames, height, width, precision))
+    return _with_retained(memory_in_use(config, frames, height, width, precision, device))
 
 
 def memory_in_use(
-    config: NetworkSizes, frames: int, height: int, width: int, precision: str = "float32"
+    config: NetworkSizes,
+    frames: int,
+    height: int,
+    width: int,
+    precision: str = "float32",
+    device: str = "cpu",
 ) -> int:
     """Peak memory in bytes of the network on one window, its input and output included.
 
@@ -134,8 +151,8 @@ def memory_in_use(
     another = 4 * pixels * OUTPUT if frames > 1 else 0  # beside the frames that are done
     return _clip_bytes(frames, pixels) + max(
         _flow_bytes(config, pairs, height, width),
-        features + _fuse_bytes(config, height, width, precision),
-        features + _head_bytes(config, pixels, precision) + outputs + another,
+        features + _fuse_bytes(config, height, width, precision, device),
+        features + _head_bytes(config, pixels, precision, device) + outputs + another,
     )
 
 
@@ -147,6 +164,7 @@ def estimate_tiled_memory(
     tile: int,
     flow_tile: int,
     precision: str = "float32",
+    device: str = "cpu",
 ) -> tuple[int, int]:
     """Peak memory in bytes where every step of the network sees one tile after another.
 
@@ -158,6 +176,7 @@ def estimate_tiled_memory(
         tile: side in pixels.
         flow_tile: side in pixels of the pieces that flow is computed in.
         precision: one of `PRECISIONS`.
+        device: its type.
 
     Returns:
         Of the network on one tile; and of what is held of the whole picture meanwhile, input and
@@ -167,8 +186,8 @@ def estimate_tiled_memory(
     flow_sides = min(height, flow_tile), min(width, flow_tile)
     network = max(
         _flow_bytes(config, 1, *flow_sides),
-        _fuse_bytes(config, h, w, precision),
-        _head_bytes(config, h * w, precision) + 4 * OUTPUT * h * w,
+        _fuse_bytes(config, h, w, precision, device),
+        _head_bytes(config, h * w, precision, device) + 4 * OUTPUT * h * w,
     )
     pixels, feature = height * width, PRECISIONS[precision].itemsize * config.channels
     # While a row of tiles is joined it is there twice: a map, or an enlarged frame.
@@ -192,19 +211,28 @@ def _flow_bytes(config: NetworkSizes, pairs: int, height: int, width: int) -> in
     return 4 * pairs * (PAIR_FRAMES + widest) * prod(sides)
 
 
-def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str) -> int:
+def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str, device: str) -> int:
     _, window_h, window_w = config.window
     k = 3 * window_h * window_w
-    windowed = _round_up(height, window_h) * _round_up(width, window_w)
+    pixels = height * width
+    cells = 3 * _round_up(height, window_h) * _round_up(width, window_w)
+    logits = 0
+    if device == "cpu":
+        cells = min(cells, max(k, CPU_CELLS // k * k))
+        logits = 2 * 4 * min(cells * k, max(k * k, CPU_LOGITS)) if precision == "float32" else 0
     # Plain and shifted blocks alternate; a shifted one has a bias for each of 4 kinds of windows.
     heads = sum(d * n for d, n in zip(config.depths, config.heads, strict=True))
     biases = 2 * k * k * heads * (1 + 4)
-    copies = FUSE_COPIES + (GROUP_COPIES if sum(config.depths) > 2 else 0)
-    return PRECISIONS[precision].itemsize * config.channels * 3 * copies * windowed + biases
+    maps = FUSE_MAPS + (GROUP_MAPS if len(config.depths) > 1 else LAST_MAPS)
+    numbers = config.channels * (maps * pixels + BLOCK_COPIES * cells)
+    return PRECISIONS[precision].itemsize * numbers + GRID_BYTES * pixels + logits + biases
 
 
-def _head_bytes(config: NetworkSizes, pixels: int, precision: str) -> int:
-    return PRECISIONS[precision].itemsize * pixels * 16 * HEAD_COPIES * config.head_channels
+def _head_bytes(config: NetworkSizes, pixels: int, precision: str, device: str) -> int:
+    numbers = 16 * pixels * config.head_channels
+    if device == "cpu":
+        numbers = min(numbers, CPU_HEAD)
+    return PRECISIONS[precision].itemsize * HEAD_COPIES * numbers
 
 
 def _with_retained(live: int) -> int:

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from iart.model.conv import Linear
 from iart.model.flow import warp
 
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
@@ -18,6 +19,8 @@ TEMPERATURE = 0.01
 # A flow this little below an integer counts as on it (pixels; what float32 resolves at 16 … 32):
 # the module jumps at integers, and rounding must not decide on which side a still picture lies.
 SNAP = 2.0**-19
+# On the CPU, so many pixels are resampled together: what that takes fits into the cache.
+PIXELS_AT_ONCE = 2**15
 # The 2×2 cells around a position, (y, x) from its floor.
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -58,9 +61,9 @@ class ImplicitAlign(nn.Module):
         if channels % heads or channels % 4:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads}) and by 4")
         self.heads = heads
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
+        self.query = Linear(channels, channels)
+        self.key = Linear(channels, channels)
+        self.value = Linear(channels, channels)
         cells = sine_encoding(torch.tensor(CELLS, dtype=torch.float32), channels, extent=1.0)
         self.register_buffer("position_bias", cells[None], persistent=False)
 
@@ -72,28 +75,50 @@ class ImplicitAlign(nn.Module):
     ) -> Float[Tensor, "b h w c"]:
         """Bring `source` to the place of `current`; flow in pixels, channel 0 = x."""
         b, h, w, c = source.shape
+        key, value = self.key(source).view(b * h * w, c), self.value(source).view(b * h * w, c)
+        flow = rearrange(flow, "b d h w -> (b h w) d").flip(-1)  # (y, x)
+        at_once = len(flow)
+        if flow.device.type == "cpu" and not torch.is_grad_enabled():
+            at_once = PIXELS_AT_ONCE
+        pieces = zip(
+            current.reshape(b * h * w, c).split(at_once),
+            flow.split(at_once),
+            torch.arange(len(flow), device=flow.device).split(at_once),
+            strict=True,
+        )
+        moved = [self._resample(key, value, (h, w), *piece) for piece in pieces]
+        return torch.cat(moved).view(b, h, w, c)
+
+    def _resample(
+        self,
+        key: Float[Tensor, "r c"],
+        value: Float[Tensor, "r c"],
+        size: tuple[int, int],
+        current: Float[Tensor, "p c"],
+        flow: Float[Tensor, "p 2"],
+        places: Int[Tensor, " p"],
+    ) -> Float[Tensor, "p c"]:
+        """Some of the pixels; flow is (y, x)."""
+        p, c = current.shape
         n = self.heads
-        flow = rearrange(flow, "b d h w -> b h w d").flip(-1)  # (y, x)
         floor = (flow + SNAP).floor()
         fraction = sine_encoding(flow - floor, c, extent=2.0)
         query = self.query(current + fraction.to(current.dtype)) * (c // n) ** -0.5
-        key, value = self.key(source).view(b * h * w, c), self.value(source).view(b * h * w, c)
+        query = query.view(p, n, c // n)
         # What the encoding P adds to keys and values is the same for every pixel.
         key_bias = (self.position_bias[0] @ self.key.weight.T).to(query.dtype)
         value_bias = (self.position_bias[0] @ self.value.weight.T).to(query.dtype)
-
-        query = query.view(b * h * w, n, c // n)
-        indices = cell_indices(floor)
+        indices = cell_indices(floor, places, size)
         logits = [
             ((key.index_select(0, index) + bias).view_as(query) * query).sum(-1)
             for index, bias in zip(indices, key_bias, strict=True)
         ]
-        weights = torch.stack(logits).softmax(0)[..., None]  # 4 (b h w) n 1
+        weights = torch.stack(logits).softmax(0)[..., None]  # 4 p n 1
         cells = (
             weight * (value.index_select(0, index) + bias).view_as(query)
             for weight, index, bias in zip(weights, indices, value_bias, strict=True)
         )
-        return sum(cells, start=torch.zeros_like(query)).view(b, h, w, c)
+        return sum(cells, start=torch.zeros_like(query)).view(p, c)
 
 
 class InterpolatedAlign(nn.Module):
@@ -121,14 +146,19 @@ class InterpolatedAlign(nn.Module):
 Align = ImplicitAlign | InterpolatedAlign
 
 
-def cell_indices(floor: Float[Tensor, "b h w 2"]) -> list[Int[Tensor, " p"]]:
-    """Row of each of the 4 clamped cells in a map flattened over b, h, w; `floor` = ⌊flow⌋."""
-    b, h, w, _ = floor.shape
+def cell_indices(
+    floor: Float[Tensor, "p 2"], places: Int[Tensor, " p"], size: tuple[int, int]
+) -> list[Int[Tensor, " p"]]:
+    """Row of each of the 4 clamped cells in maps of `size` (h, w), flattened over b, h, w.
+
+    Args:
+        floor: ⌊flow⌋, (y, x).
+        places: rows of the pixels from which the flow starts.
+        size: of the maps.
+    """
+    h, w = size
     # Far outside is as far as outside: keeps wild flows within the range of integers.
-    y = floor[..., 0].clamp(-h, h).long() + torch.arange(h, device=floor.device)[:, None]
-    x = floor[..., 1].clamp(-w, w).long() + torch.arange(w, device=floor.device)
-    first = torch.arange(b, device=floor.device)[:, None, None] * (h * w)
-    return [
-        (first + (y + dy).clamp(0, h - 1) * w + (x + dx).clamp(0, w - 1)).flatten()
-        for dy, dx in CELLS
-    ]
+    y = floor[:, 0].clamp(-h, h).long() + places // w % h
+    x = floor[:, 1].clamp(-w, w).long() + places % w
+    first = places // (h * w) * (h * w)
+    return [first + (y + dy).clamp(0, h - 1) * w + (x + dx).clamp(0, w - 1) for dy, dx in CELLS]

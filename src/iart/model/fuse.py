@@ -6,10 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.model.conv import Conv
-from iart.model.window import WindowAttention, WindowGrid
+from iart.model.conv import Conv, Linear
+from iart.model.window import Chunk, WindowAttention, WindowGrid, middle
 
 MLP_RATIO = 2
+# On the CPU, windows with so many cells are computed together: a block's activations for them fit
+# into the cache, and memory is not taken anew for each of its layers.
+CELLS_AT_ONCE = 8192
 Grids = tuple[WindowGrid, WindowGrid]  # plain, shifted
 
 
@@ -41,29 +44,58 @@ class Block(nn.Module):
         self.attention = WindowAttention(channels, heads, window)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, MLP_RATIO * channels),
+            Linear(channels, MLP_RATIO * channels),
             nn.GELU(),
-            nn.Linear(MLP_RATIO * channels, channels),
+            Linear(MLP_RATIO * channels, channels),
         )
 
     def forward(
         self,
-        x: Float[Tensor, "b 3 h w c"],
+        x: Float[Tensor, "r c"],
         biases: Float[Tensor, "kinds n k k"],
-        grids: Grids,
+        grid: WindowGrid,
         draws: Float[Tensor, "b 2"] | None = None,
+        out: Float[Tensor, "_ c"] | None = None,
         *,
         only_middle: bool = False,
-    ) -> Float[Tensor, "b t h w c"]:
-        """All three frames, t = 3, or with `only_middle` what the middle one needs, t = 1."""
-        attention_draws, mlp_draws = (None, None) if draws is None else draws.unbind(1)
-        grid = grids[self.shifted]
-        windows = grid.partition(self.norm1(x))
-        attended = self.attention(windows, biases, grid, x.shape[0], only_middle=only_middle)
-        if only_middle:
-            x = x[:, 1:2]
-        x = x + drop_path(grid.merge(attended, x.shape[0]), self.drop, attention_draws)
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop, mlp_draws)
+    ) -> Float[Tensor, "q c"]:
+        """All three frames, or with `only_middle` what the middle one needs.
+
+        Args:
+            x: maps flattened over (b t h w).
+            biases: of every kind of windows.
+            grid: how the maps are cut into windows.
+            draws: for stochastic depth.
+            out: see `WindowGrid.join`; may be `x` itself.
+            only_middle: give the middle frame alone.
+        """
+        chunks = (
+            self._chunk(x, chunk, biases, grid, draws, only_middle=only_middle)
+            for chunk in grid.chunks
+        )
+        return grid.join(chunks, out, only_middle=only_middle)
+
+    def _chunk(
+        self,
+        x: Float[Tensor, "r c"],
+        chunk: Chunk,
+        biases: Float[Tensor, "kinds n k k"],
+        grid: WindowGrid,
+        draws: Float[Tensor, "b 2"] | None,
+        *,
+        only_middle: bool,
+    ) -> Float[Tensor, "s q c"]:
+        attention_draws, mlp_draws = (None, None)
+        if draws is not None:
+            attention_draws, mlp_draws = draws[grid.samples(chunk)].unbind(1)
+        cells = x.index_select(0, chunk.source.flatten()).unflatten(0, chunk.source.shape)
+        normed = self.norm1(cells)
+        if chunk.padding is not None:
+            normed = normed.masked_fill(chunk.padding, 0)
+        attended = self.attention(normed, biases[chunk.kind], only_middle=only_middle)
+        cells = middle(cells) if only_middle else cells
+        cells = cells + drop_path(attended, self.drop, attention_draws)
+        return cells + drop_path(self.mlp(self.norm2(cells)), self.drop, mlp_draws)
 
 
 class Group(nn.Module):
@@ -89,13 +121,17 @@ class Group(nn.Module):
         only_middle: bool = False,
     ) -> Float[Tensor, "b t h w c"]:
         """`only_middle` holds for the last block, its convolution and the sum."""
-        y = x
+        b, t, h, w, c = x.shape
+        rows, out = x.flatten(0, 3), None
+        if not torch.is_grad_enabled():  # blocks work in place, but not in x
+            out = rows.new_empty(len(rows) + 1, c)
         for i, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
-            last = block is self.blocks[-1]
-            block_draws = None if draws is None else draws[:, i]
-            y = block(y, bias, grids, block_draws, only_middle=only_middle and last)
-        y = self.conv(y.flatten(0, 1)).view_as(y)
-        return y + (x[:, 1:2] if only_middle else x)
+            step_draws = None if draws is None else draws[:, i]
+            if only_middle and block is self.blocks[-1]:
+                x, t = x[:, 1:2], 1
+                out = None if out is None else rows.new_empty(b * h * w + 1, c)
+            rows = block(rows, bias, grids[i % 2], step_draws, out, only_middle=t == 1)
+        return self.conv(rows.view(b * t, h, w, c)).view_as(x).add_(x)
 
 
 class SwinIRFM(nn.Module):
@@ -145,10 +181,15 @@ class SwinIRFM(nn.Module):
         draws: Float[Tensor, "b blocks 2"] | None = None,
     ) -> Float[Tensor, "b h w c"]:
         """Fuse; `biases` as `self.biases()` gives them, `draws` for stochastic depth."""
-        h, w = maps.shape[2:4]
-        grids = (
-            WindowGrid(h, w, self.window, shifted=False),
-            WindowGrid(h, w, self.window, shifted=True),
+        b, _, h, w, _ = maps.shape
+        at_once = None
+        if maps.device.type == "cpu" and not torch.is_grad_enabled():
+            at_once = CELLS_AT_ONCE
+        grids = tuple(
+            WindowGrid(
+                b, h, w, self.window, shifted=shifted, cells_at_once=at_once, device=maps.device
+            )
+            for shifted in (False, True)
         )
         x = self.embed_norm(maps)
         first = 0

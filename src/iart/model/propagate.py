@@ -73,13 +73,7 @@ def _maps(
     else:
         # Two frames back: this step's flow, then the last step's seen from there.
         far_flow = flow + warp(last_flow, flow)
-        aligned = align(
-            torch.cat((one_back, two_back)),
-            torch.cat((current, current)),
-            torch.cat((flow, far_flow)),
-        )
-        near, far = aligned.chunk(2)
-        maps = (near, current, far)
+        maps = (align(one_back, current, flow), current, align(two_back, current, far_flow))
     return torch.stack(maps, dim=1)
 
 

@@ -1,16 +1,37 @@
 """Attention inside 3-D windows with a relative position bias (Swin, adapted to three frames).
 
-Letters: b batch, t frames (3), h w size, k cells of a window, n heads, c channels, s windows.
+Letters: b batch, t frames (3), h w size, k cells of a window, n heads, c channels, s windows,
+r rows of maps flattened over (b t h w).
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
+
+from iart.model.attend import Attend
+from iart.model.conv import Linear, pointwise
 
 # What a pair of cells from different regions of a rolled picture gets added before the softmax.
 SEPARATED = -100.0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Windows that are computed together."""
+
+    kind: int
+    """Of all these windows, interior, right, bottom or corner: which bias they have."""
+    source: Int[Tensor, "s k"]
+    """Row of each cell; of padding, any."""
+    target: Int[Tensor, "s k"]
+    """The same, but of padding the row after the last."""
+    padding: Bool[Tensor, "s k 1"] | None
+    """Which cells lie outside of the picture; None if none does."""
 
 
 class WindowGrid:
@@ -19,65 +40,95 @@ class WindowGrid:
     A shifted grid rolls the padded picture by half a window. Cells that the roll brought together
     must not see each other: that concerns only the last row and the last column of windows, so
     windows are ordered in sections (interior, right, bottom, corner) and only the last three carry
-    a mask.
+    a mask. Sections are computed in chunks that stay in the processor's cache.
     """
 
-    def __init__(self, h: int, w: int, window: tuple[int, int, int], *, shifted: bool) -> None:
-        self.h, self.w = h, w
-        _, self.window_h, self.window_w = window
-        self.rows, self.columns = -(-h // self.window_h), -(-w // self.window_w)
-        self.shift = (self.window_h // 2, self.window_w // 2) if shifted else (0, 0)
+    def __init__(
+        self,
+        batch: int,
+        h: int,
+        w: int,
+        window: tuple[int, int, int],
+        *,
+        shifted: bool,
+        cells_at_once: int | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Cells at once: those of a chunk at most; None makes a chunk of each section."""
+        frames, kh, kw = window
+        self.batch, self.map_rows, self.rows = batch, h * w, batch * frames * h * w
+        below, beside = -h % kh, -w % kw
+        index = torch.arange(self.rows, device=device).view(batch, frames, h, w)
+        index = F.pad(index, (0, beside, 0, below), value=self.rows)
+        if shifted:
+            index = index.roll((-(kh // 2), -(kw // 2)), dims=(2, 3))
+        index = rearrange(index, "b t (i y) (j x) -> i j b (t y x)", y=kh, x=kw)
         border = 1 if shifted else 0
-        row_parts = ((0, self.rows - border), (self.rows - border, self.rows))
-        column_parts = ((0, self.columns - border), (self.columns - border, self.columns))
-        # (kind, first row, end row, first column, end column), half-open; kind indexes the biases
-        self.sections = [
-            (2 * i + j, *rows, *columns)
-            for i, rows in enumerate(row_parts)
-            for j, columns in enumerate(column_parts)
-            if rows[0] < rows[1] and columns[0] < columns[1]
+        sections = [
+            section.flatten(0, 2)
+            for rows in index.tensor_split((len(index) - border,))
+            for section in rows.tensor_split((index.shape[1] - border,), dim=1)
+        ]
+        padded = bool(below or beside)
+        self.chunks = [
+            Chunk(
+                kind,
+                target.clamp(max=self.rows - 1) if padded else target,
+                target,
+                (target == self.rows)[..., None] if padded else None,
+            )
+            for kind, section in enumerate(sections)
+            for target in section.split(_at_once(section, cells_at_once))
+            if len(target)
         ]
 
-    def partition(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "s k c"]:
-        """Cut maps into windows, section by section; padded with zeros at the right and bottom."""
-        kh, kw = self.window_h, self.window_w
-        x = F.pad(x, (0, 0, 0, self.columns * kw - self.w, 0, self.rows * kh - self.h))
-        if any(self.shift):
-            x = x.roll((-self.shift[0], -self.shift[1]), dims=(2, 3))
-        parts = (
-            x[:, :, top * kh : bottom * kh, left * kw : right * kw]
-            for _, top, bottom, left, right in self.sections
-        )
-        return torch.cat(
-            [
-                rearrange(part, "b t (i y) (j x) c -> (b i j) (t y x) c", y=kh, x=kw)
-                for part in parts
-            ]
-        )
+    def join(
+        self,
+        chunks: Iterable[Float[Tensor, "s k c"]],
+        out: Float[Tensor, "_ c"] | None,
+        *,
+        only_middle: bool = False,
+    ) -> Float[Tensor, "q c"]:
+        """Put what became of each chunk back into its place in the maps.
 
-    def merge(self, windows: Float[Tensor, "s k c"], batch: int) -> Float[Tensor, "b t h w c"]:
-        """Undo `partition`; the windows may hold fewer frames than were cut."""
-        kh, kw = self.window_h, self.window_w
-        frames, c = windows.shape[1] // (kh * kw), windows.shape[2]
-        x = windows.new_empty(batch, frames, self.rows * kh, self.columns * kw, c)
-        for (_, top, bottom, left, right), part in zip(
-            self.sections, self.split(windows, batch), strict=True
-        ):
-            x[:, :, top * kh : bottom * kh, left * kw : right * kw] = rearrange(
-                part,
-                "(b i j) (t y x) c -> b t (i y) (j x) c",
-                b=batch, i=bottom - top, y=kh, x=kw,
-            )  # fmt: skip
-        if any(self.shift):
-            x = x.roll(self.shift, dims=(2, 3))
-        return x[:, :, : self.h, : self.w]
+        Args:
+            chunks: in order; with `only_middle`, their cells of the middle frame.
+            out: the maps to overwrite, with one more row; None makes new ones, of which there is a
+                gradient.
+            only_middle: the maps are those of the middle frame alone.
+        """
+        targets = (self._targets(chunk, only_middle=only_middle) for chunk in self.chunks)
+        if out is not None:
+            for target, chunk in zip(targets, chunks, strict=True):
+                out.index_copy_(0, target, chunk.flatten(0, 1).to(out.dtype))
+            return out[:-1]
+        target = torch.cat(list(targets))
+        rows = self.batch * self.map_rows if only_middle else self.rows
+        place = target.new_empty(rows + 1)
+        place[target] = torch.arange(len(target), device=target.device)
+        return torch.cat([chunk.flatten(0, 1) for chunk in chunks]).index_select(0, place[:-1])
 
-    def split(self, windows: Tensor, batch: int) -> tuple[Tensor, ...]:
-        """Windows of each section."""
-        counts = [
-            batch * (bottom - top) * (right - left) for _, top, bottom, left, right in self.sections
-        ]
-        return windows.split(counts)
+    def samples(self, chunk: Chunk) -> Int[Tensor, " s"]:
+        """Of the batch: which one each window lies in."""
+        return chunk.source[:, 0] // (self.rows // self.batch)
+
+    def _targets(self, chunk: Chunk, *, only_middle: bool) -> Int[Tensor, " cells"]:
+        if not only_middle:
+            return chunk.target.flatten()
+        target = middle(chunk.target).flatten()
+        batch_rows = self.rows // self.batch
+        return target // batch_rows * self.map_rows + target % self.map_rows
+
+
+def middle(windows: Shaped[Tensor, "s k *c"]) -> Shaped[Tensor, "s q *c"]:
+    """Cells of the middle frame."""
+    k = windows.shape[1] // 3
+    return windows[:, k : 2 * k]
+
+
+def _at_once(section: Int[Tensor, "s k"], cells: int | None) -> int:
+    windows, k = section.shape
+    return max(1, windows if cells is None else cells // k)
 
 
 def relative_index(window: tuple[int, int, int]) -> Int[Tensor, "k k"]:
@@ -114,8 +165,8 @@ class WindowAttention(nn.Module):
         t, h, w = window
         table = torch.empty((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads)
         self.position_bias = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.proj = Linear(channels, channels)
         self.register_buffer("index", relative_index(window), persistent=False)
         self.register_buffer("separated", separated_pairs(window), persistent=False)
 
@@ -130,29 +181,34 @@ class WindowAttention(nn.Module):
     def forward(
         self,
         windows: Float[Tensor, "s k c"],
-        biases: Float[Tensor, "kinds n k k"],
-        grid: WindowGrid,
-        batch: int,
+        bias: Float[Tensor, "n k k"],
         *,
         only_middle: bool,
     ) -> Float[Tensor, "s q c"]:
         """Attend; with `only_middle` the queries are those of the middle frame alone."""
-        s, k, c = windows.shape
-        n = self.heads
+        c, n = windows.shape[-1], self.heads
         if only_middle:
-            middle = slice(k // 3, 2 * (k // 3))
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query = F.linear(windows[:, middle], weight[:c], bias[:c])
-            key, value = F.linear(windows, weight[c:], bias[c:]).chunk(2, dim=-1)
-            biases = biases[:, :, middle]
+            weight, shift = self.qkv.weight, self.qkv.bias
+            query = pointwise(middle(windows), weight[:c], shift[:c])
+            key, value = pointwise(windows, weight[c:], shift[c:]).chunk(2, dim=-1)
+            bias = middle(bias)
         else:
             query, key, value = self.qkv(windows).chunk(3, dim=-1)
         query, key, value = (
-            x.view(s, x.shape[1], n, c // n).transpose(1, 2) for x in (query, key, value)
+            x.unflatten(-1, (n, c // n)).transpose(1, 2) for x in (query, key, value)
         )
-        sections = (grid.split(x, batch) for x in (query, key, value))
-        attended = [
-            F.scaled_dot_product_attention(q, k_, v, attn_mask=biases[kind][None].to(q.dtype))
-            for (kind, *_), q, k_, v in zip(grid.sections, *sections, strict=True)
-        ]
-        return self.proj(torch.cat(attended).transpose(1, 2).flatten(2))
+        return self.proj(_attend(query, key, value, bias.to(query.dtype)))
+
+
+def _attend(
+    query: Float[Tensor, "s n q d"],
+    key: Float[Tensor, "s n k d"],
+    value: Float[Tensor, "s n k d"],
+    bias: Float[Tensor, "n q k"],
+) -> Float[Tensor, "s q n*d"]:
+    """softmax(QKᵀ / √d + bias) V, heads side by side."""
+    if query.device.type == "cpu" and query.dtype == torch.float32:
+        attended = Attend.apply(query, key, value, bias)
+    else:
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+    return attended.transpose(1, 2).flatten(2)

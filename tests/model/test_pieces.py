@@ -1,0 +1,99 @@
+"""Without a gradient the CPU computes in pieces that fit into its cache: the result is the same."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iart.model import IART, IARTConfig, align, attend, fuse, upsample
+from iart.model.attend import Attend
+from iart.model.conv import Conv, Stripes, pointwise
+from iart.model.fuse import SwinIRFM
+from tests.model.formula import with_formula_weights
+
+SMALL = IARTConfig(
+    channels=8,
+    mid_channels=8,
+    head_channels=4,
+    flow_channels=(4, 4, 4, 4),
+    flow_levels=2,
+    depths=(2, 3),
+    heads=(2, 2),
+    window=(3, 4, 4),
+    branches=2,
+)
+
+
+@pytest.fixture
+def tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuse, "CELLS_AT_ONCE", 100)
+    monkeypatch.setattr(upsample, "NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(align, "PIXELS_AT_ONCE", 7)
+    monkeypatch.setattr(attend, "LOGITS_AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("tiny_pieces")
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (3, 17), (4, 4), (5, 9), (8, 12), (13, 6)])
+def test_pieces_give_what_the_whole_gives(h: int, w: int):
+    model = with_formula_weights(IART(SMALL))
+    clip = torch.rand(2, 3, 3, h, w, generator=torch.Generator().manual_seed(0))
+    whole = model(clip)  # with a gradient
+    assert whole.requires_grad
+    with torch.inference_mode():
+        torch.testing.assert_close(model(clip), whole.detach(), rtol=0, atol=2e-6)
+
+
+@torch.inference_mode()
+def test_what_goes_in_is_not_overwritten():
+    fusing = with_formula_weights(SwinIRFM(8, (2, 2), (2, 2), (3, 4, 4), drop=0.1), "branches.x.")
+    maps = torch.rand(1, 3, 9, 10, 8)
+    before = maps.clone()
+    first = fusing(maps)
+    assert maps.equal(before)
+    assert fusing(maps).equal(first)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("rows", [[9], [2, 7], [2, 2, 5], [3, 5, 1]])
+def test_a_convolution_in_stripes(rows: list[int]):
+    conv = Conv(3, 5)
+    x = torch.rand(2, 9, 4, 3)
+    stripes = Stripes(conv)
+    parts = x.split(rows, dim=1)
+    got = [stripes(part, last=i == len(parts) - 1) for i, part in enumerate(parts)]
+    torch.testing.assert_close(torch.cat(got, dim=1), conv(x))
+
+
+def head_tensors(q: int, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Views of one tensor, as the projections give them."""
+    generator = torch.Generator().manual_seed(1)
+    packed = torch.randn(5, k, 18, generator=generator, dtype=torch.float64)
+    query, key, value = (
+        x.unflatten(-1, (2, 3)).transpose(1, 2).requires_grad_() for x in packed.chunk(3, -1)
+    )
+    bias = torch.randn(2, q, k, generator=generator, dtype=torch.float64, requires_grad=True)
+    return query[:, :, :q], key, value, bias
+
+
+@pytest.mark.parametrize("at_once", [1, 2**20])
+@pytest.mark.parametrize(("q", "k"), [(6, 6), (2, 6)])
+def test_attention(monkeypatch: pytest.MonkeyPatch, at_once: int, q: int, k: int):
+    monkeypatch.setattr(attend, "LOGITS_AT_ONCE", at_once)
+    query, key, value, bias = head_tensors(q, k)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+    torch.testing.assert_close(Attend.apply(query, key, value, bias), expected)
+    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, bias))
+
+
+def test_a_linear_map_is_what_pytorch_computes():
+    x, weight, bias = (
+        torch.rand(*shape, requires_grad=True) for shape in ((4, 5, 6), (7, 6), (7,))
+    )
+    ours, theirs = pointwise(x, weight, bias), F.linear(x, weight, bias)
+    torch.testing.assert_close(ours, theirs)
+    for got, expected in zip(
+        torch.autograd.grad(ours.square().sum(), (x, weight, bias)),
+        torch.autograd.grad(theirs.square().sum(), (x, weight, bias)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
