@@ -95,6 +95,11 @@ def test_a_file_that_ends_before_the_range_does_has_lost_its_end(tmp_path: Path)
     assert reader.losses[-1].end_seconds == 2
 
 
+def test_a_range_far_behind_the_end_is_empty(tmp_path: Path):
+    path = make_clip(tmp_path / "a.mkv", frames=3)
+    assert read(path, start_seconds=Fraction(10**400))[1] == []
+
+
 def test_a_range_must_not_be_empty(tmp_path: Path):
     path = clips.make_plain(tmp_path / "a.mkv")
     with pytest.raises(OptionsError, match=r"the end \(1 s\) must come after the start \(2.5 s\)"):

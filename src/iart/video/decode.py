@@ -111,7 +111,7 @@ class Decoder:
         info = self._info
         if info.container.split(",")[0] in _SEEKABLE and seconds > info.start_seconds:
             for margin in _SEEK_MARGINS_SECONDS:
-                ticks = int((seconds - margin) // info.time_base)
+                ticks = min(int((seconds - margin) // info.time_base), 2**62)
                 try:
                     self._container.seek(ticks, stream=self._stream)
                     first = next(self._container.demux(self._stream))
