@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from iart.errors import DamagedInputError, DeviceError, OutputError
+from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
 from iart.inference.crew import hire
 from iart.inference.job import Job
 from iart.inference.report import Progress
@@ -470,6 +470,23 @@ def test_a_damaged_segment_is_made_anew(film: Path, begun: Path):
     assert model.shown > 10
     expected = call(film, begun.with_name("whole.mkv"), Stopping())
     assert begun.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_source_that_changes_meanwhile_is_refused(film: Path, tmp_path: Path, is_gone: bool):
+    """Else its sound would go with the pictures of the one before."""
+    images = [picture(index, 32, 32) for index in range(60)]
+    source = make_clip(tmp_path / "in.mkv", images, audio=["eng"])
+
+    def exchange(progress: Progress) -> None:
+        if progress.frames_done == 40 and is_gone:
+            source.unlink()
+        elif progress.frames_done == 40:
+            source.write_bytes(film.read_bytes())
+
+    with pytest.raises(InputError, match="has changed while it was read"):
+        call(source, tmp_path / "out.mkv", Bicubic(), progress=exchange)
+    assert not (tmp_path / "out.mkv").exists()
 
 
 # ---- pictures

@@ -96,7 +96,7 @@ def test_a_file_that_ends_before_the_range_does_has_lost_its_end(tmp_path: Path)
 
 
 def test_a_range_far_behind_the_end_is_empty(tmp_path: Path):
-    path = make_clip(tmp_path / "a.mkv", frames=3)
+    path = clips.make_clip(tmp_path / "a.mkv", frames=3)
     assert read(path, start_seconds=Fraction(10**400))[1] == []
 
 

@@ -176,6 +176,13 @@ def fulfil(
                         f" run the same command again, or delete '{job.folder}' to start anew"
                     )
                 job.complete(end)
+            has_tracks = isinstance(target.plan, FilmPlan) and target.plan.assembly.tracks.carried
+            if has_tracks and reading.fingerprint() != identity["content of the source"]:
+                raise InputError(
+                    f"'{reading.name}' has changed while it was read: its tracks would not fit the"
+                    " pictures. Put the file back that it was, or delete"
+                    f" '{job.folder}' to start anew"
+                )
             with Writing(output):
                 losses = _assemble(target, job, end)
     return _result(order, target, end, losses, began)
