@@ -449,6 +449,21 @@ def test_pictures_that_are_replaced_are_never_in_the_folder_of_the_job(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "in.mkv"]
 
 
+@needs_posix
+def test_a_stop_after_the_name_of_a_folder_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = make_clip(tmp_path / "in.mkv", [picture(index, 32, 32) for index in range(3)])
+    (folder := tmp_path / "real" / "frames").mkdir(parents=True)
+    (link := tmp_path / "link").symlink_to(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "_remove", lambda self: self._let_go())
+        call(source, link, Bicubic())
+    call(source, link, Bicubic())
+    assert len(list(folder.iterdir())) == 3
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_losses_of_runs_before_are_told_at_the_end(tmp_path: Path):
     images = [picture(i, 32, 32, scene=i // 60) for i in range(240)]
     source = truncate(make_clip(tmp_path / "in.mkv", images), 0.6)

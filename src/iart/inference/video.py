@@ -25,7 +25,7 @@ from iart.inference.work import Work
 from iart.video.describe import describe_loss
 from iart.video.film import EncodingOptions, FilmPlan
 from iart.video.frame import Crop, Loss, VideoInfo
-from iart.video.pending import Place
+from iart.video.pending import Place, final_name
 from iart.video.writing import Writing
 
 _log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def fulfil(
     with reading.open() as reader:
         target = order.plan(reader.info, reading)
         identity = order.identity(model)
-        end = take_up_placed(output.absolute(), identity)
+        end = take_up_placed(final_name(output, folder=order.is_folder), identity)
         if end is not None:
             return _result(order, target, end, (), began)
         place = Place(

@@ -63,8 +63,7 @@ class Place:
             raise OutputError(
                 f"cannot write '{final}': folder '{self.final.parent}' does not exist"
             )
-        if folder and self.final.is_dir() and self.final.is_symlink():
-            self.final = self.final.resolve()
+        self.final = final_name(final, folder=folder)
 
     def hidden(self, ending: str) -> Path:
         """A name beside the final one, see `hidden_name`."""
@@ -220,6 +219,12 @@ class PendingOutput:
         else:
             with contextlib.suppress(OSError):
                 self.part.unlink(missing_ok=True)
+
+
+def final_name(path: Path, *, folder: bool) -> Path:
+    """The absolute name; a link to a folder stays, and stands for the folder."""
+    is_link = folder and path.is_dir() and path.is_symlink()
+    return path.resolve() if is_link else path.absolute()
 
 
 def hidden_name(path: Path, ending: str) -> Path:
