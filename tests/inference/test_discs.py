@@ -1,5 +1,6 @@
 """From a disc, or what a disc ripper made of it, to an enlarged film: everything is kept."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -49,10 +50,10 @@ def packets_of(path: Path, kind: str, number: int = 0) -> list[Packet]:
         return [packet for packet in container.demux(stream) if packet.size]
 
 
-def make_rip(path: Path) -> Path:
-    """As rippers write a film: MPEG-2 in fields, AC-3, two subtitle tracks, chapters."""
-    plain = make_clip(
-        path.with_name("plain.mkv"),
+def make_film(path: Path, **more) -> Path:
+    """MPEG-2 in fields, 16:9, SD's colours, with AC-3."""
+    return make_clip(
+        path,
         fields(8),
         rate=RATE,
         codec="mpeg2video",
@@ -61,7 +62,13 @@ def make_rip(path: Path) -> Path:
         sample_aspect=Fraction(32, 27),
         audio=["eng"],
         audio_codec="ac3",
+        **more,
     )
+
+
+def make_rip(path: Path) -> Path:
+    """As rippers write a film: MPEG-2 in fields, AC-3, two subtitle tracks, chapters."""
+    plain = make_film(path.with_name("plain.mkv"))
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         streams = [target.add_stream_from_template(s, opaque=True) for s in source.streams]
         for old, new in zip(source.streams, streams, strict=True):
@@ -91,12 +98,19 @@ def make_rip(path: Path) -> Path:
     return path
 
 
-def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
-    source, target = make_rip(tmp_path / "rip.mkv"), tmp_path / "large.mkv"
+def enlarge(source: Path, target: Path) -> None:
     assert read_info(source).interlaced
     upscale_video(
         source, target, Bicubic(), window=4, overlap=1, size="1080p", preset="ultrafast", crf=10
     )
+
+
+def seconds_of(items: Iterable[av.VideoFrame | Packet]) -> list[Fraction]:
+    return [i.pts * i.time_base for i in items if i.pts is not None and i.time_base is not None]
+
+
+def assert_picture_is_enlarged(source: Path, target: Path) -> None:
+    """Geometry, progressive frames, colours, and a frame for each picture, at its time."""
     with av.open(str(source)) as old, av.open(str(target)) as new:
         video = new.streams.video[0]
         frames = list(new.decode(video))
@@ -110,9 +124,38 @@ def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
         numbers = (context.color_primaries, context.color_trc, context.colorspace)
         assert numbers == (1, 1, 1)  # BT.709, as HD has
         assert context.color_range == 1
-        times = [frame.pts for frame in frames if frame.pts is not None]
-        old_times = [f.pts for f in old.decode(video=0) if f.pts is not None]
-        assert times == old_times
+        times, old_times = seconds_of(frames), seconds_of(old.decode(video=0))
+        assert len(times) == len(old_times) == 8
+        assert _differ_by_one_shift(times, old_times)
+
+
+def assert_packets_are_kept(source: Path, target: Path, kind: str, number: int = 0) -> None:
+    """The same bytes, in step with the picture."""
+    before, after = packets_of(source, kind, number), packets_of(target, kind, number)
+    assert before
+    assert [bytes(p) for p in after] == [bytes(p) for p in before]
+    shown, was_shown = (min(seconds_of(packets_of(p, "video"))) for p in (target, source))
+    assert _differ_by_one_shift([shown, *seconds_of(after)], [was_shown, *seconds_of(before)])
+
+
+def _differ_by_one_shift(times: list[Fraction], others: list[Fraction]) -> bool:
+    """Whether two clocks differ by where they begin only; Matroska counts milliseconds."""
+    assert len(times) == len(others)
+    shifts = [a - b for a, b in zip(times, others, strict=True)]
+    return max(shifts) - min(shifts) <= Fraction(1, 1000)
+
+
+def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
+    source, target = make_rip(tmp_path / "rip.mkv"), tmp_path / "large.mkv"
+    enlarge(source, target)
+    assert_picture_is_enlarged(source, target)
+    times, old_times = (sorted(seconds_of(packets_of(p, "video"))) for p in (target, source))
+    assert times == old_times
+    for kind, number in (("audio", 0), ("subtitle", 0), ("subtitle", 1)):
+        assert_packets_are_kept(source, target, kind, number)
+        before, after = packets_of(source, kind, number), packets_of(target, kind, number)
+        assert [p.pts for p in after] == [p.pts for p in before]
+    with av.open(str(source)) as old, av.open(str(target)) as new:
         assert [s.type for s in new.streams] == ["video", "audio", "subtitle", "subtitle"]
         assert [s.metadata.get("language") for s in new.streams][1:] == ["eng", "ger", "fre"]
         assert [c["metadata"] for c in new.chapters()] == [{"title": "part 0"}, {"title": "part 1"}]
@@ -122,10 +165,18 @@ def test_what_a_disc_ripper_made_keeps_everything(tmp_path: Path):
         for before, after in zip(old.streams.subtitles, new.streams.subtitles, strict=True):
             assert b"palette" in (before.codec_context.extradata or b"")
             assert after.codec_context.extradata == before.codec_context.extradata
-    for kind, number in (("audio", 0), ("subtitle", 0), ("subtitle", 1)):
-        before, after = packets_of(source, kind, number), packets_of(target, kind, number)
-        assert [bytes(p) for p in after] == [bytes(p) for p in before]
-        assert [p.pts for p in after] == [p.pts for p in before]
+
+
+def test_a_vob_by_itself_keeps_what_it_has(tmp_path: Path):
+    source, target = make_film(tmp_path / "film.VOB", container="vob"), tmp_path / "large.mkv"
+    insert(source, 3, make_subtitle_sector(45000, 63000, 0))
+    enlarge(source, target)
+    assert_picture_is_enlarged(source, target)
+    for kind in ("audio", "subtitle"):
+        assert_packets_are_kept(source, target, kind)
+    with av.open(str(target)) as new:
+        assert [s.type for s in new.streams] == ["video", "audio", "subtitle"]
+        assert not new.chapters()
 
 
 @pytest.mark.parametrize("given", ["folder", "file", "list"])
