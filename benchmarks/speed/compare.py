@@ -27,6 +27,7 @@ from jaxtyping import Float
 from plain import PlainIART
 from torch import Tensor, nn
 
+from iart.allocator import keep_freed_memory
 from iart.bench.measure import load_network, made_clip, matmul_rate
 from iart.bench.operations import count_operations
 from iart.bench.probes import now, peak_memory, reset_peak_memory
@@ -225,6 +226,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command does
     convolutions = getattr(torch.backends.cudnn, "conv", None)  # torch 2.9 and later
     if convolutions is not None:
         convolutions.fp32_precision = "ieee"

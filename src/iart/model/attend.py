@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LOGITS_AT_ONCE = 2**21
-"""Numbers: 8 MB of a head's logits, for so many windows as that makes."""
+LOGITS_AT_ONCE = 2**19
+"""Numbers: 2 MB of a head's logits, for so many windows as that makes."""
 
 
 class Attend(torch.autograd.Function):

@@ -69,18 +69,19 @@ class WindowGrid:
             for rows in index.tensor_split((len(index) - border,))
             for section in rows.tensor_split((index.shape[1] - border,), dim=1)
         ]
-        padded = bool(below or beside)
         self.chunks = [
-            Chunk(
-                kind,
-                target.clamp(max=self.rows - 1) if padded else target,
-                target,
-                (target == self.rows)[..., None] if padded else None,
-            )
+            self._chunk(kind, target, padded=bool(below or beside))
             for kind, section in enumerate(sections)
             for target in section.split(_at_once(section, cells_at_once))
             if len(target)
         ]
+
+    def _chunk(self, kind: int, target: Int[Tensor, "s k"], *, padded: bool) -> Chunk:
+        outside = target == self.rows
+        # Only the CPU tells without delay that a chunk is free of padding.
+        if not padded or (target.device.type == "cpu" and not outside.any()):
+            return Chunk(kind, target, target, None)
+        return Chunk(kind, target.clamp(max=self.rows - 1), target, outside[..., None])
 
     def join(
         self,
