@@ -6,7 +6,6 @@ Alignment", CVPR 2024. Letters in shapes: b batch, t time, c channels, h w low-r
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import cast
 
 import torch
@@ -142,6 +141,8 @@ def _stack(
         return torch.stack(list(frames), dim=1)
     first = next(frames)
     clip = first.new_empty(first.shape[0], count, *first.shape[1:])
-    for i, frame in enumerate(chain([first], frames)):
-        clip[:, i] = frame
+    clip[:, 0] = first
+    del first  # frames that are done do not wait while the next one is made
+    for i in range(1, count):
+        clip[:, i] = next(frames)
     return clip
