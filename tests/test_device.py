@@ -134,7 +134,7 @@ def assert_formula_holds(
 
 @needs_proc
 def test_the_formula_says_what_is_in_use() -> None:
-    sizes = [(1, 64, 96), (2, 64, 96), (3, 90, 125), (5, 48, 64), (16, 48, 64)]
+    sizes = [(1, 64, 96), (3, 90, 125), (5, 48, 64), (16, 48, 64), (3, 180, 320)]
     assert_formula_holds("light", LIGHT, sizes)
     assert_formula_holds("light", LIGHT, [(3, 96, 128), (9, 96, 128)], "bfloat16")
 

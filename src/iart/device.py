@@ -94,15 +94,15 @@ PAIR_FRAMES = 30  # two frames, normalised and in pyramids, the warped one, flow
 PAIR_COPIES = 2  # of what a layer of a level gives: before and after ReLU, beside its input
 FUSE_MAPS = 9  # what a step fuses, the same normalised, and what blocks overwrite: three maps each
 GROUP_MAPS = 3  # what the convolution between two groups gives
-LAST_MAPS = 2  # of the middle frame: what the last block and the last convolutions give
-BLOCK_COPIES = 9  # of the windows that a block has in hand: itself, normed, q k v, attended, MLP
-GRID_BYTES = 2 * 3 * 8 * 2  # where each cell of three maps comes from, plain and shifted
-HEAD_COPIES = 3  # of the widest map at 4h × 4w: before, after and between two layers
+ATTENTION_COPIES = 6  # of windows in hand: themselves, normed, q k v, attended
+MLP_COPIES = 8  # the same: themselves, normed twice, attended, twice as wide twice
+GRID_BYTES = 3 * 8 * 4  # where the cells of three maps lie in windows, plain and shifted
+HEAD_COPIES = 3  # of the widest map at 4h × 4w: before and after it is shuffled, and convolved
 OUTPUT = 48  # an enlarged frame
 FLOW_PIXELS = 2**18  # of pairs whose flow is computed together, as `iart.model.flow` says
 # What the CPU has in hand at once, as `iart.model` says: cells of windows, logits of a head (there
-# twice), numbers at 4h × 4w.
-CPU_CELLS, CPU_LOGITS, CPU_HEAD = 2**13, 2**21, 2**20
+# twice), numbers at 4h × 4w in a stripe, and the rows at h × w that it has at least.
+CPU_CELLS, CPU_LOGITS, CPU_HEAD, CPU_ROWS = 2**13, 2**19, 2**20, 4
 # What allocators keep of freed blocks instead of giving it back: a share, up to a limit in bytes.
 RETAINED_SHARE, RETAINED_LIMIT = 0.9, 250_000_000
 
@@ -152,7 +152,7 @@ def memory_in_use(
     return _clip_bytes(frames, pixels) + max(
         _flow_bytes(config, pairs, height, width),
         features + _fuse_bytes(config, height, width, precision, device),
-        features + _head_bytes(config, pixels, precision, device) + outputs + another,
+        features + _head_bytes(config, height, width, precision, device) + outputs + another,
     )
 
 
@@ -187,7 +187,7 @@ def estimate_tiled_memory(
     network = max(
         _flow_bytes(config, 1, *flow_sides),
         _fuse_bytes(config, h, w, precision, device),
-        _head_bytes(config, h * w, precision, device) + 4 * OUTPUT * h * w,
+        _head_bytes(config, h, w, precision, device) + 4 * OUTPUT * h * w,
     )
     pixels, feature = height * width, PRECISIONS[precision].itemsize * config.channels
     # While a row of tiles is joined it is there twice: a map, or an enlarged frame.
@@ -212,27 +212,34 @@ def _flow_bytes(config: NetworkSizes, pairs: int, height: int, width: int) -> in
 
 
 def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str, device: str) -> int:
+    """Three maps and what becomes of them; besides, windows in hand or a group's convolution."""
     _, window_h, window_w = config.window
     k = 3 * window_h * window_w
     pixels = height * width
-    cells = 3 * _round_up(height, window_h) * _round_up(width, window_w)
+    cells = all_cells = 3 * _round_up(height, window_h) * _round_up(width, window_w)
     logits = 0
     if device == "cpu":
         cells = min(cells, max(k, CPU_CELLS // k * k))
         logits = 2 * 4 * min(cells * k, max(k * k, CPU_LOGITS)) if precision == "float32" else 0
+    feature = PRECISIONS[precision].itemsize * config.channels
+    before = feature * min(cells, all_cells - cells)  # windows that were in hand before
+    besides = max(
+        feature * ATTENTION_COPIES * cells + before + logits,
+        feature * MLP_COPIES * cells + before,
+        feature * GROUP_MAPS * pixels if len(config.depths) > 1 else 0,
+    )
     # Plain and shifted blocks alternate; a shifted one has a bias for each of 4 kinds of windows.
     heads = sum(d * n for d, n in zip(config.depths, config.heads, strict=True))
     biases = 2 * k * k * heads * (1 + 4)
-    maps = FUSE_MAPS + (GROUP_MAPS if len(config.depths) > 1 else LAST_MAPS)
-    numbers = config.channels * (maps * pixels + BLOCK_COPIES * cells)
-    return PRECISIONS[precision].itemsize * numbers + GRID_BYTES * pixels + logits + biases
+    return feature * FUSE_MAPS * pixels + GRID_BYTES * pixels + besides + biases
 
 
-def _head_bytes(config: NetworkSizes, pixels: int, precision: str, device: str) -> int:
-    numbers = 16 * pixels * config.head_channels
+def _head_bytes(config: NetworkSizes, height: int, width: int, precision: str, device: str) -> int:
+    row, rows = 16 * width * config.head_channels, height
     if device == "cpu":
-        numbers = min(numbers, CPU_HEAD)
-    return PRECISIONS[precision].itemsize * HEAD_COPIES * numbers
+        rows = min(height, max(CPU_ROWS, CPU_HEAD // row))
+    copies = HEAD_COPIES + (rows < height)  # rows of a stripe are joined to those above
+    return PRECISIONS[precision].itemsize * copies * rows * row
 
 
 def _with_retained(live: int) -> int:

@@ -89,7 +89,9 @@ class Enlarger:
         height, width = (side // SCALE for side in clip.size)
         passes = 2 if self.flip_seq else 1
         for frames in range(count, min(self.shortest, count) - 1, -1):
-            needed = estimate_memory(config, passes * frames, height, width, self.precision)
+            needed = estimate_memory(
+                config, passes * frames, height, width, self.precision, device_of(self.model).type
+            )
             if needed <= self.room:
                 return frames
         raise DeviceError(

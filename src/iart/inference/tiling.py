@@ -186,14 +186,14 @@ def _bytes(
         # One that copies its output twice, as interpolation does.
         piece = min(height, tile) * min(width, tile)
         return 3 * ENLARGED * window * piece, frames + ENLARGED * window * pixels
+    device = device_of(model).type
     if tile < side:
         network, held = estimate_tiled_memory(
-            config, window, height, width, tile, FLOW_TILES * tile, precision
+            config, window, height, width, tile, FLOW_TILES * tile, precision, device
         )
         return network, held + frames
-    network = estimate_memory(config, window, height, width, precision)
-    on_cpu = device_of(model).type == "cpu"
-    return network, frames + (0 if on_cpu else ENLARGED * window * pixels)
+    network = estimate_memory(config, window, height, width, precision, device)
+    return network, frames + (0 if device == "cpu" else ENLARGED * window * pixels)
 
 
 def _candidates(asked: Tiling, multiple: int) -> Iterator[Tiling]:
