@@ -28,6 +28,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iart.allocator import keep_freed_memory
 from iart.inference.order import Order, Target
 from iart.inference.reading import Reading
 from iart.inference.video import upscale_video
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--pixel-format")
     parser.add_argument("--container", default="mkv")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command does
     encoding = EncodingOptions(
         codec=arguments.codec, preset=arguments.preset, pixel_format=arguments.pixel_format
     )

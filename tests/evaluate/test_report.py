@@ -14,9 +14,9 @@ import pytest
 
 from iart.errors import OutputError
 from iart.evaluate.page import html
-from iart.plot import line_chart
 from iart.evaluate.record import ClipRecord, Crop, FrameScore, Record, Setting, read_record
 from iart.evaluate.report import clips_csv, frames_csv, markdown, table, write_reports
+from iart.plot import line_chart
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COMMAND = shlex.join(["iart", "test", "vid4-n16", "--results", "/a <b>/`c` | d"])

@@ -260,6 +260,23 @@ def test_missing_packets_are_noticed_in_an_even_video(tmp_path: Path):
     assert "3 frames are missing" in loss.reason
 
 
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("audio", [(), ("eng",)])
+def test_a_film_that_begins_late_is_whole(tmp_path: Path, ending: str, audio: tuple[str, ...]):
+    path = clips.make_clip(
+        tmp_path / f"late.{ending}",
+        frames=25,
+        rate=Fraction(25),
+        pts=range(50, 75),
+        audio=audio,
+        audio_seconds=3.0,
+    )
+    reader, frames = read(path)
+    assert (reader.info.start_seconds, reader.info.duration_seconds) == (2, 1)
+    assert reader.info.frame_count == len(frames) == 25
+    assert not reader.losses
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_a_file_that_ends_early(tmp_path: Path, ending: str):
     path = tmp_path / f"a.{ending}"

@@ -28,7 +28,7 @@ from iart.video.decode import Decoder
 from iart.video.frame import Color, Loss, VideoInfo
 from iart.video.orientation import Orientation
 from iart.video.probe import color_tags, open_container, read_info
-from iart.video.reader import _CENTRED_CHROMA_CODECS
+from iart.video.reader import CENTRED_CHROMA_CODECS
 from iart.video.tags import resolve_color
 
 # Chroma is interpolated from 2 samples on either side, which lie at most 4 pixels apart.
@@ -136,7 +136,7 @@ class _Part:
 
     def __init__(self, info: VideoInfo, stream: Any, box: tuple[int, int, int, int]) -> None:
         self._info, self._stream, self._box = info, stream, box
-        self._siting: Siting = "centre" if info.codec in _CENTRED_CHROMA_CODECS else "left"
+        self._siting: Siting = "centre" if info.codec in CENTRED_CHROMA_CODECS else "left"
         self._graph: Graph | None = None
 
     def of(self, image: av.VideoFrame, orientation: Orientation) -> UInt8[np.ndarray, "h w 3"]:

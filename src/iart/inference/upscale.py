@@ -117,4 +117,4 @@ def _enlarge_wanted(
     for (frame, is_wanted), data in zip(members[part.kept], large, strict=True):
         if is_wanted:
             # A copy, so that a frame that waits for the writer does not keep its whole window.
-            yield replace(frame, data=data.clone())
+            yield replace(frame, data=data.clone() if len(large) > 1 else data)

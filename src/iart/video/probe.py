@@ -198,7 +198,7 @@ def _describe_stream(
     orientation = orientation_of(frame)
     width, height = orientation.size(frame.width, frame.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    duration = stated_duration(path) or _duration_seconds(container, stream)
+    duration = stated_duration(path) or _duration_seconds(container, stream, start)
     return VideoInfo(
         path=path,
         container=container.format.name,
@@ -276,15 +276,21 @@ def _measured_rate(
     return nearest if abs(nearest - measured) < measured / 200 else measured.limit_denominator(1001)
 
 
-def _duration_seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def _duration_seconds(
+    container: InputContainer, stream: VideoStream, start: Fraction
+) -> Fraction | None:
     if stream.duration and stream.duration > 0:
         return stream.duration * _time_base(stream)
-    tagged = _clock_seconds(stream.metadata.get("DURATION", ""))
-    if tagged:
-        return tagged
-    if container.duration and container.duration > 0:
-        return Fraction(container.duration, av.time_base)
-    return None
+    seconds = _clock_seconds(stream.metadata.get("DURATION", ""))
+    # In Matroska, FFmpeg tells when a track ends; only mkvmerge's statistics tell how long it is.
+    is_end = "matroska" in container.format.name and not (
+        seconds and any(name.startswith("_STATISTICS") for name in stream.metadata)
+    )
+    if not seconds and container.duration and container.duration > 0:
+        seconds = Fraction(container.duration, av.time_base)
+    if seconds is None:
+        return None
+    return max(seconds - start, Fraction(0)) or None if is_end else seconds
 
 
 def _clock_seconds(text: str) -> Fraction | None:

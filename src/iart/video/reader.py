@@ -21,7 +21,8 @@ from iart.video.scenes import CutDetector
 from iart.video.survey import survey_fields
 from iart.video.tags import resolve_color
 
-_CENTRED_CHROMA_CODECS = ("mjpeg", "mpeg1video", "ljpeg", "amv")
+CENTRED_CHROMA_CODECS = ("mjpeg", "mpeg1video", "ljpeg", "amv")
+"""Codecs whose 4:2:0 has chroma in the middle of four pixels."""
 
 _CONTEXT_SECONDS = 2
 """Pictures this long before the first one asked for decide whether it is a cut, or a repetition."""
@@ -139,7 +140,7 @@ class _Finish:
     ) -> None:
         self._source, self._decoder, self._crop = source, decoder, crop
         self._stream = container.streams[source.stream_index]
-        centred = source.codec in _CENTRED_CHROMA_CODECS
+        centred = source.codec in CENTRED_CHROMA_CODECS
         self._siting: Siting = "centre" if centred else "left"
 
     def __call__(self, image: av.VideoFrame) -> Tensor:
