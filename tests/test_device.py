@@ -8,6 +8,10 @@ import torch
 from iart import device
 from iart.bench.peaks import Size, peaks_of_a_process
 from iart.device import (
+    CPU_CELLS,
+    CPU_HEAD,
+    CPU_LOGITS,
+    CPU_ROWS,
     FLOW_PIXELS,
     autocast,
     available_devices,
@@ -19,7 +23,7 @@ from iart.device import (
     pick_precision,
 )
 from iart.errors import DeviceError
-from iart.model import IART, IARTConfig
+from iart.model import IART, IARTConfig, attend, flow, fuse, upsample
 from iart.model.flow import PIXELS_AT_ONCE
 from iart.weights import save_model
 
@@ -121,6 +125,14 @@ def measured_memory(config: IARTConfig, frames: int, height: int, width: int) ->
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+def test_the_formula_knows_the_pieces_of_the_network():
+    assert CPU_CELLS == fuse.CELLS_AT_ONCE
+    assert CPU_LOGITS == attend.LOGITS_AT_ONCE
+    assert CPU_HEAD == upsample.NUMBERS_AT_ONCE
+    assert CPU_ROWS == upsample.SHORTEST_STRIPE
+    assert FLOW_PIXELS == flow.PIXELS_AT_ONCE
 
 
 def assert_formula_holds(
