@@ -187,7 +187,7 @@ def test_the_formula_holds_for_the_full_network() -> None:
     ],
 )
 def test_what_is_planned_with_meets_what_a_process_takes(size: tuple[int, int, int]):
-    assert estimate_memory(LIGHT, *size) == pytest.approx(measured_memory(LIGHT, *size), rel=0.25)
+    assert estimate_memory(LIGHT, *size) == pytest.approx(measured_memory(LIGHT, *size), rel=0.3)
 
 
 @needs_proc
@@ -195,7 +195,7 @@ def test_what_is_planned_with_meets_what_a_process_takes(size: tuple[int, int, i
 def test_what_is_planned_with_meets_what_the_full_network_takes():
     size = 3, 96, 128
     full = IARTConfig()
-    assert estimate_memory(full, *size) == pytest.approx(measured_memory(full, *size), rel=0.25)
+    assert estimate_memory(full, *size) == pytest.approx(measured_memory(full, *size), rel=0.3)
 
 
 def test_memory_grows_with_everything_and_shrinks_with_precision():

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "device": set(),
     "plot": set(),
     "allocator": set(),
+    "threads": set(),
     "model": set(),
     "video": set(),
     "weights": {"model", "device"},

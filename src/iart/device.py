@@ -117,7 +117,7 @@ def estimate_memory(
 ) -> int:
     """Peak memory in bytes that one window takes of the system, to plan with.
 
-    What is in use, and what allocators keep of freed blocks besides: good to ±25%, as that depends
+    What is in use, and what allocators keep of freed blocks besides: good to ±30%, as that depends
     on the order in which blocks come and go. Weights and what the process holds are not included.
 
     Args:

@@ -21,6 +21,7 @@ from iart.cli.measuring import bench, score
 from iart.cli.training import train
 from iart.cli.video import demo, info, upscale
 from iart.cli.weights import convert
+from iart.threads import rest_while_waiting
 
 app = typer.Typer(
     name="iart",
@@ -38,6 +39,7 @@ app.add_typer(data)
 def main() -> None:
     """Entry of the `iart` command."""
     keep_freed_memory()
+    rest_while_waiting()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # file names and tracks may hold what a terminal or a pipe has no character for
         sys.stdout.reconfigure(errors="backslashreplace")

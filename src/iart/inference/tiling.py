@@ -21,7 +21,7 @@ TileOption = int | Literal["auto"] | None
 """What a caller may ask for: a side in pixels, "auto", or None for whole pictures at any price."""
 
 SAFE_SHARE = 0.75
-"""Of the free memory is planned with: the estimate is good to ±25 %."""
+"""Of the free memory is planned with: the estimate is good to ±30 %."""
 SMALLEST_TILE = 3 * TILE_OVERLAP
 """Smaller ones would do most of the work twice."""
 SHORTEST_WINDOW = 4

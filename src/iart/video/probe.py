@@ -22,6 +22,7 @@ from iart.video.dvd import open_media, stated_duration
 from iart.video.frame import Chapter, Track, VideoInfo
 from iart.video.orientation import orientation_of
 from iart.video.tags import MATRICES, ColorTags, resolve_color
+from iart.video.timing import clock_seconds
 
 _PROBE_FRAMES = 6
 """So many frames are decoded to learn what headers do not tell (captions, interlacing, times)."""
@@ -281,25 +282,13 @@ def _duration_seconds(
 ) -> Fraction | None:
     if stream.duration and stream.duration > 0:
         return stream.duration * _time_base(stream)
-    seconds = _clock_seconds(stream.metadata.get("DURATION", ""))
-    # In Matroska, FFmpeg tells when a track ends; only mkvmerge's statistics tell how long it is.
-    is_end = "matroska" in container.format.name and not (
-        seconds and any(name.startswith("_STATISTICS") for name in stream.metadata)
-    )
-    if not seconds and container.duration and container.duration > 0:
-        seconds = Fraction(container.duration, av.time_base)
-    if seconds is None:
-        return None
-    return max(seconds - start, Fraction(0)) or None if is_end else seconds
-
-
-def _clock_seconds(text: str) -> Fraction | None:
-    """Seconds of "00:01:02.500000000"."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return None
+    tagged = clock_seconds(stream.metadata.get("DURATION", ""))
+    seconds = tagged or Fraction(max(container.duration or 0, 0), av.time_base)
+    counted = any(name.startswith("_STATISTICS") for name in stream.metadata)
+    # In Matroska, FFmpeg tells when a track ends; only mkvmerge's statistics tell its length.
+    if "matroska" in container.format.name and not (tagged and counted):
+        seconds -= start
+    return max(seconds, Fraction(0)) or None
 
 
 def _frame_count(stream: VideoStream, duration: Fraction | None, rate: Fraction) -> int | None:

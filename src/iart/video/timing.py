@@ -146,3 +146,12 @@ class Clock:
             )
         else:
             self._regular = False
+
+
+def clock_seconds(text: str) -> Fraction | None:
+    """Seconds of "00:01:02.500000000"; None if it is no such text."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return None
