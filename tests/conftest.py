@@ -1,4 +1,4 @@
-"""For all tests: random states are put back, and tests that need a GPU are skipped without one."""
+"""For all tests: random states and threads are put back; no GPU, no test that needs one."""
 
 import os
 import random
@@ -10,8 +10,9 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _random_states_put_back() -> Iterator[None]:
-    """No test sees what another one seeded or drew."""
+def _states_put_back() -> Iterator[None]:
+    """No test sees what another one seeded or drew, or how many threads it took."""
+    threads = torch.get_num_threads()
     python, numpy_, torch_ = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     yield
@@ -20,6 +21,8 @@ def _random_states_put_back() -> Iterator[None]:
     torch.set_rng_state(torch_)
     if gpus:
         torch.cuda.set_rng_state_all(gpus)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

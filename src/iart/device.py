@@ -94,15 +94,14 @@ PAIR_FRAMES = 30  # two frames, normalised and in pyramids, the warped one, flow
 PAIR_COPIES = 2  # of what a layer of a level gives: before and after ReLU, beside its input
 FUSE_MAPS = 9  # what a step fuses, the same normalised, and what blocks overwrite: three maps each
 GROUP_MAPS = 3  # what the convolution between two groups gives
-ATTENTION_COPIES = 6  # of windows in hand: themselves, normed, q k v, attended
-MLP_COPIES = 8  # the same: themselves, normed twice, attended, twice as wide twice
+BLOCK_COPIES = 8  # of windows in hand: themselves, normed twice, attended, twice as wide twice
 GRID_BYTES = 3 * 8 * 4  # where the cells of three maps lie in windows, plain and shifted
 HEAD_COPIES = 3  # of the widest map at 4h × 4w: before and after it is shuffled, and convolved
 OUTPUT = 48  # an enlarged frame
 FLOW_PIXELS = 2**18  # of pairs whose flow is computed together, as `iart.model.flow` says
-# What the CPU has in hand at once, as `iart.model` says: cells of windows, logits of a head (there
-# twice), numbers at 4h × 4w in a stripe, and the rows at h × w that it has at least.
-CPU_CELLS, CPU_LOGITS, CPU_HEAD, CPU_ROWS = 2**13, 2**19, 2**20, 4
+# What the CPU has in hand at once, as `iart.model` says: cells of windows, numbers at 4h × 4w in a
+# stripe, and the rows at h × w that it has at least.
+CPU_CELLS, CPU_HEAD, CPU_ROWS = 2**13, 2**20, 4
 # What allocators keep of freed blocks instead of giving it back: a share, up to a limit in bytes.
 RETAINED_SHARE, RETAINED_LIMIT = 0.9, 250_000_000
 
@@ -217,21 +216,17 @@ def _fuse_bytes(config: NetworkSizes, height: int, width: int, precision: str, d
     k = 3 * window_h * window_w
     pixels = height * width
     cells = all_cells = 3 * _round_up(height, window_h) * _round_up(width, window_w)
-    logits = 0
     if device == "cpu":
         cells = min(cells, max(k, CPU_CELLS // k * k))
-        logits = 2 * 4 * min(cells * k, max(k * k, CPU_LOGITS)) if precision == "float32" else 0
     feature = PRECISIONS[precision].itemsize * config.channels
-    before = feature * min(cells, all_cells - cells)  # windows that were in hand before
+    before = min(cells, all_cells - cells)  # cells of the windows that were in hand before
     besides = max(
-        feature * ATTENTION_COPIES * cells + before + logits,
-        feature * MLP_COPIES * cells + before,
-        feature * GROUP_MAPS * pixels if len(config.depths) > 1 else 0,
+        BLOCK_COPIES * cells + before, GROUP_MAPS * pixels if len(config.depths) > 1 else 0
     )
     # Plain and shifted blocks alternate; a shifted one has a bias for each of 4 kinds of windows.
     heads = sum(d * n for d, n in zip(config.depths, config.heads, strict=True))
     biases = 2 * k * k * heads * (1 + 4)
-    return feature * FUSE_MAPS * pixels + GRID_BYTES * pixels + besides + biases
+    return feature * (FUSE_MAPS * pixels + besides) + GRID_BYTES * pixels + biases
 
 
 def _head_bytes(config: NetworkSizes, height: int, width: int, precision: str, device: str) -> int:

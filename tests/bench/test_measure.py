@@ -8,7 +8,7 @@ from iart.bench.measure import load_network, made_clip, measure
 from iart.bench.operations import STAGES, count_operations
 from iart.bench.table import format_result, to_json
 from iart.errors import DeviceError, OptionsError
-from iart.model import IART, IARTConfig
+from iart.model import IART, IARTConfig, kernels
 
 CONFIG = IARTConfig(
     channels=24, mid_channels=16, head_channels=8, flow_channels=(8, 8), flow_levels=2,
@@ -17,10 +17,11 @@ CONFIG = IARTConfig(
 
 
 def test_operations_agree_with_what_torch_counts() -> None:
-    """Sizes without padding; the 2×2 cells of alignment are not in torch's count."""
+    """Sizes without padding; the kernel and alignment's 2×2 cells are not in torch's count."""
     frames, h, w = 3, 16, 24
     model = IART(CONFIG).eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), kernels.chosen("torch"), counter:
         model(torch.rand(1, frames, 3, h, w))
     alignments = CONFIG.branches * (2 + 1)
     cells = 2 * alignments * 2 * 4 * CONFIG.channels * h * w

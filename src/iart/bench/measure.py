@@ -15,7 +15,7 @@ from iart.bench.operations import STAGES, count_operations
 from iart.bench.probes import StagePeaks, StageTimes, now, watched
 from iart.device import autocast, pick_device, pick_precision
 from iart.errors import OptionsError
-from iart.model import IART, IARTConfig
+from iart.model import IART, IARTConfig, kernels
 from iart.weights import load_model
 
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -50,6 +50,8 @@ class BenchResult:
     width: int
     device: str
     precision: str
+    backend: str
+    """One of `iart.model.kernels.BACKENDS`: the one that attended."""
     threads: int
     stages: tuple[Stage, ...]
     """flow, align, fuse and upsample; the first convolution counts to upsample."""
@@ -165,10 +167,20 @@ def measure(
         )
         for stage in STAGES
     )
-    threads = torch.get_num_threads()
-    where = str(device)
+    attends = kernels.in_use() if (device.type, dtype) == ("cpu", torch.float32) else "torch"
     return BenchResult(
-        name, frames, height, width, where, precision, threads, stages, seconds, rates, psnr
+        name,
+        frames,
+        height,
+        width,
+        str(device),
+        precision,
+        attends,
+        torch.get_num_threads(),
+        stages,
+        seconds,
+        rates,
+        psnr,
     )
 
 

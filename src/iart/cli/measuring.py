@@ -32,6 +32,9 @@ def bench(
     repeats: Annotated[int, Option(min=1, help="Passes; the fastest counts.")] = 3,
     device: Device = "auto",
     precision: Precision = "float32",
+    backend: Annotated[
+        str, Option(help="What attends on the CPU: native (in C++, by g++) or torch.")
+    ] = "native",
     threads: Threads = None,
     growth: Annotated[
         str | None,
@@ -45,6 +48,8 @@ def bench(
     with reported(quiet=quiet, verbose=verbose):
         import torch
 
+        from iart.model.kernels import chosen
+
         if threads is not None:
             torch.set_num_threads(threads)
         if growth is not None:
@@ -53,7 +58,7 @@ def bench(
             from iart.bench.curves import format_growth, write_growth
             from iart.bench.growth import measure_growth
 
-            with count_display("passes", quiet=quiet) as progress:
+            with count_display("passes", quiet=quiet) as progress, chosen(backend):
                 found = measure_growth(
                     model,
                     device,
@@ -70,15 +75,16 @@ def bench(
         from iart.bench.measure import load_network, measure
         from iart.bench.table import format_result, to_json
 
-        result = measure(
-            load_network(model, device),
-            frames,
-            height,
-            width,
-            precision=precision,
-            repeats=repeats,
-            name=model,
-        )
+        with chosen(backend):
+            result = measure(
+                load_network(model, device),
+                frames,
+                height,
+                width,
+                precision=precision,
+                repeats=repeats,
+                name=model,
+            )
         print(to_json(result) if json else format_result(result))
 
 

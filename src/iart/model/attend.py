@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from iart.model import kernels
+
 LOGITS_AT_ONCE = 2**19
 """Numbers: 2 MB of a head's logits, for so many windows as that makes."""
 
@@ -30,6 +32,9 @@ class Attend(torch.autograd.Function):
         bias: Float[Tensor, "n q k"],
     ) -> Float[Tensor, "s n q d"]:
         """In the memory order (s q n d)."""
+        compiled = kernels.attend(query, key, value, bias)
+        if compiled is not None:
+            return compiled
         s, n, q, d = query.shape
         out = query.new_empty(s, q, n, d).transpose(1, 2)
         for part in _parts(query, key, value, out):
@@ -47,6 +52,9 @@ class Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Float[Tensor, "s n q d"]) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of query, key, value and bias."""
         query, key, value, bias = ctx.saved_tensors
+        compiled = kernels.differentiate(query, key, value, bias, grad)
+        if compiled is not None:
+            return compiled
         scale = query.shape[-1] ** -0.5
         grads = [torch.empty_like(x) for x in (query, key, value)]
         bias_grad = torch.zeros_like(bias)

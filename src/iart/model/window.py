@@ -174,9 +174,10 @@ class WindowAttention(nn.Module):
     def biases(self, *, shifted: bool) -> Float[Tensor, "kinds n k k"]:
         """Additive bias per kind of window; the same for every step of a forward pass."""
         k = self.index.shape[0]
-        bias = self.position_bias[self.index.flatten()].view(k, k, self.heads).permute(2, 0, 1)
+        by_key = self.position_bias[self.index.T.flatten()].view(k, k, self.heads).permute(2, 0, 1)
+        bias = by_key.contiguous().mT  # as the kernel wants it
         if not shifted:
-            return bias[None].contiguous()
+            return bias[None]
         return bias + SEPARATED * self.separated[:, None].to(bias.dtype)
 
     def forward(
