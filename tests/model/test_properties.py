@@ -138,9 +138,10 @@ def test_gradients_reach_every_parameter():
     assert key_bias.abs().max() < 1e-4 * other.abs().max()
 
 
-def test_stochastic_depth_follows_its_draws():
+@pytest.mark.parametrize(("h", "w"), [(8, 8), (9, 5)])
+def test_stochastic_depth_follows_its_draws(h: int, w: int):
     config = IARTConfig(8, 4, 4, (4,), 2, (2, 2), (2, 2), (3, 4, 4), drop_path=0.5)
-    model, clip = with_formula_weights(IART(config)), noise(2, 3, 3, 8, 8)
+    model, clip = with_formula_weights(IART(config)), noise(2, 3, 3, h, w)
     draws = noise(2, 4, 3, 4, 2)
     with torch.inference_mode():
         kept = model(clip)

@@ -111,7 +111,8 @@ class WindowGrid:
 
     def samples(self, chunk: Chunk) -> Int[Tensor, " s"]:
         """Of the batch: which one each window lies in."""
-        return chunk.source[:, 0] // (self.rows // self.batch)
+        # The rows of padding are the highest, and no window is all padding.
+        return chunk.target.amin(1) // (self.rows // self.batch)
 
     def _targets(self, chunk: Chunk, *, only_middle: bool) -> Int[Tensor, " cells"]:
         if not only_middle:
