@@ -53,6 +53,18 @@ def test_what_goes_in_is_not_overwritten():
     assert fusing(maps).equal(first)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_sum_in_float32_stays_so_under_autocast(grad: bool):
+    """As it is on a GPU, where autocast normalises maps of any type to float32."""
+    fusing = with_formula_weights(SwinIRFM(8, (2, 2), (2, 2), (3, 4, 4), drop=0.1), "branches.x.")
+    types: list[torch.dtype] = []
+    for group in fusing.groups:
+        group.register_forward_hook(lambda _, __, out: types.append(out.dtype))
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype=torch.bfloat16):
+        fusing(torch.rand(1, 3, 9, 10, 8))
+    assert types == [torch.float32, torch.float32]
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("rows", [[9], [2, 7], [2, 2, 5], [3, 5, 1]])
 def test_a_convolution_in_stripes(rows: list[int]):

@@ -131,7 +131,9 @@ class Group(nn.Module):
                 x, t = x[:, 1:2], 1
                 out = None if out is None else rows.new_empty(b * h * w + 1, c)
             rows = block(rows, bias, grids[i % 2], step_draws, out, only_middle=t == 1)
-        return self.conv(rows.view(b * t, h, w, c)).view_as(x).add_(x)
+        y = self.conv(rows.view(b * t, h, w, c)).view_as(x)
+        # Under autocast on a GPU, x is float32 and stays so.
+        return y.add_(x) if y.dtype == x.dtype else y + x
 
 
 class SwinIRFM(nn.Module):
