@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from iart import cli
 from iart.bench.curves import find, write_growth
-from iart.bench.growth import Cost, Growth, growing_sizes, jumps, straight_line
+from iart.bench.growth import Cost, Growth, growing_sizes, jumps, measure_growth, straight_line
 from iart.bench.peaks import Size, peaks_of_a_process
+from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError, OutputError
 from iart.inference.tiles import plan_tiles
-from iart.model import IART
+from iart.model import IART, kernels
 from iart.weights import save_model
 from tests.bench.test_measure import CONFIG
 
@@ -109,6 +110,34 @@ def test_memory_in_use_is_the_same_every_time() -> None:
         DeviceError, match=r"memory could not be measured: .*unknown model 'light2'"
     ):
         peaks_of_a_process("light2", "cpu", [size], "float32")
+
+
+def test_memory_is_that_of_the_backend_that_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, called = tmp_path / "compiler", tmp_path / "called"
+    compiler.write_text(f"#!/bin/sh\ntouch '{called}'\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with kernels.chosen("torch"):
+        peaks_of_a_process("light", "cpu", [Size(1, 16, 24)], "float32")
+    assert not called.exists()
+
+
+def test_a_folder_that_cannot_be_is_found_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["bench", "--model", "not looked at", "--growth", str(tmp_path / "file" / "x")]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1
+    assert "cannot write to" in result.output
+
+
+@pytest.mark.skipif(free_memory(torch.device("cpu")) is None, reason="nobody knows what is free")
+def test_too_little_memory_for_growth(tmp_path: Path) -> None:
+    tiny = tmp_path / "tiny.safetensors"
+    save_model(IART(CONFIG), tiny)
+    with pytest.raises(DeviceError, match=r"^16 frames of 1000000x1000000 need .* GB of memory"):
+        measure_growth(str(tiny), "cpu", frames=1, height=10**6, width=10**6)
 
 
 def test_command(tmp_path: Path) -> None:

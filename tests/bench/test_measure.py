@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from iart.bench.measure import load_network, made_clip, measure
 from iart.bench.operations import STAGES, count_operations
 from iart.bench.table import format_result, to_json
+from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError
 from iart.model import IART, IARTConfig, kernels
 
@@ -79,3 +80,11 @@ def test_full_is_the_same_every_time_and_leaves_the_callers_numbers_alone() -> N
 def test_bicubic_is_no_network() -> None:
     with pytest.raises(OptionsError, match="'bicubic' is not a network"):
         load_network("bicubic", "cpu")
+
+
+@pytest.mark.skipif(free_memory(torch.device("cpu")) is None, reason="nobody knows what is free")
+@pytest.mark.parametrize(("frames", "side"), [(1, 10**6), (10**9, 8)])
+def test_too_little_memory_is_said_before_it_is_taken(frames: int, side: int) -> None:
+    words = rf"^{frames} frames of {side}x{side} need \d+\.\d GB of memory, and cpu has .* GB"
+    with pytest.raises(DeviceError, match=words):
+        measure(IART(CONFIG), frames, side, side)

@@ -1,6 +1,8 @@
 """How cost grows, as a table, as JSON and as a picture."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,14 +88,25 @@ def write_growth(growth: Growth, folder: Path) -> list[Path]:
         ),
         "growth.svg": chart_file(_charts(growth)),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+    prepare_folder(folder)
     for name, text in content.items():
         with atomic_file(folder / name) as file:
             file.write(text.encode())
     return [folder / name for name in content]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder for results, if it is missing.
+
+    Raises:
+        OutputError: the operating system refuses, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
 
 
 def _charts(growth: Growth) -> list[str]:

@@ -13,7 +13,7 @@ from operator import mul
 
 import torch
 
-from iart.bench.measure import load_network, made_clip
+from iart.bench.measure import check_memory, load_network, made_clip
 from iart.bench.peaks import Size, enlarge, peaks_of_a_process, peaks_on_device
 from iart.bench.probes import now
 from iart.device import pick_precision
@@ -79,11 +79,13 @@ def measure_growth(
     Raises:
         OptionsError: "bicubic", or the width is too small for tiles.
         WeightsError: no such model or file.
-        DeviceError: this machine lacks the device or the precision.
+        DeviceError: this machine lacks the device, the precision or the memory.
     """
     model = load_network(name, device)
     place = model.extract.weight.device
     pick_precision(precision, place)
+    for count, scale in ((max(FRAMES), 1), (frames, max(SCALES))):
+        check_memory(model, count, round(scale * height), round(scale * width))
     series = growing_sizes(model, frames, height, width)
     sizes = [size for part in series for size in part]
     seconds = dict.fromkeys(sizes, float("inf"))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from iart.bench.operations import STAGES, count_operations
 from iart.bench.probes import StagePeaks, StageTimes, now, watched
-from iart.device import autocast, pick_device, pick_precision
-from iart.errors import OptionsError
+from iart.device import autocast, free_memory, memory_in_use, pick_device, pick_precision
+from iart.errors import DeviceError, OptionsError
 from iart.model import IART, IARTConfig, kernels
 from iart.weights import load_model
 
@@ -127,10 +127,11 @@ def measure(
         name: of the model, for the result.
 
     Raises:
-        DeviceError: the device cannot compute in this precision.
+        DeviceError: the device cannot compute in this precision, or lacks the memory.
     """
     device = model.extract.weight.device
     dtype = pick_precision(precision, device)
+    check_memory(model, frames, height, width)
     clip = made_clip(frames, height, width).to(device)
     with torch.inference_mode():
         psnr = None
@@ -182,6 +183,22 @@ def measure(
         rates,
         psnr,
     )
+
+
+def check_memory(model: IART, frames: int, height: int, width: int) -> None:
+    """Refuse a clip that takes more than there is: the system would end the process, unexplained.
+
+    Raises:
+        DeviceError: it does.
+    """
+    device = model.extract.weight.device
+    needed = memory_in_use(model.config, frames, height, width, device=device.type)
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{frames} frames of {width}x{height} need {needed / 1e9:.1f} GB of memory, and "
+            f"{device} has {free / 1e9:.1f} GB to spare. Pass fewer or smaller frames"
+        )
 
 
 def made_clip(

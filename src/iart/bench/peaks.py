@@ -20,7 +20,7 @@ from iart.device import autocast, pick_precision
 from iart.errors import DeviceError
 from iart.inference.enlarge import Enlarger
 from iart.inference.tiling import Tiling
-from iart.model import IART
+from iart.model import IART, kernels
 
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_ARENA_MAX": "1"}
 """Environment in which glibc takes blocks above 16 KiB from the system one by one."""
@@ -70,10 +70,14 @@ def peaks_on_device(name: str, device: str, sizes: Sequence[Size], precision: st
 
 
 def peaks_of_a_process(name: str, device: str, sizes: Sequence[Size], precision: str) -> list[int]:
-    """The same, measured in a process of its own; outside Linux in one for every size."""
+    """The same, measured in a process of its own; outside Linux in one for every size.
+
+    It attends as this process does, see `iart.model.kernels.chosen`.
+    """
     peaks: list[int] = []
     for some in [sizes] if sys.platform == "linux" else [[size] for size in sizes]:
         task = {"name": name, "device": device, "precision": precision}
+        task["backend"] = kernels.in_use()
         words = json.dumps({**task, "sizes": [asdict(size) for size in some]})
         done = subprocess.run(
             [sys.executable, "-m", "iart.bench.peaks"],
@@ -93,4 +97,5 @@ def peaks_of_a_process(name: str, device: str, sizes: Sequence[Size], precision:
 if __name__ == "__main__":
     task = json.load(sys.stdin)
     sizes = [Size(**size) for size in task.pop("sizes")]
-    json.dump(peaks_on_device(sizes=sizes, **task), sys.stdout)
+    with kernels.chosen(task.pop("backend")):
+        json.dump(peaks_on_device(sizes=sizes, **task), sys.stdout)

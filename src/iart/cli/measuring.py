@@ -55,9 +55,10 @@ def bench(
         if growth is not None:
             from pathlib import Path
 
-            from iart.bench.curves import format_growth, write_growth
+            from iart.bench.curves import format_growth, prepare_folder, write_growth
             from iart.bench.growth import measure_growth
 
+            prepare_folder(Path(growth))  # before minutes of work
             with count_display("passes", quiet=quiet) as progress, chosen(backend):
                 found = measure_growth(
                     model,
