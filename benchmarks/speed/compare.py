@@ -8,7 +8,7 @@
 same clip; after the first frames of it to warm up, they take turns. The ratio is the median of the
 pairs; the share of the matmul rate takes the fastest pass, and for both the operations that our
 path needs. With `--train` a pass is a Charbonnier loss forward and backward, and counts as three
-forward. On a GPU, float32 convolutions are float32, not TF32, in both.
+forward; another one of the same path goes before it. On a GPU, float32 convolutions are float32, not TF32, in both.
 """
 
 import argparse
@@ -150,6 +150,9 @@ def compare(
             model = models[path]
             model.zero_grad()
             return_freed_memory()
+            if train:  # a step of a training has the memory of the step before
+                one_pass(model, clip, target, dtype, recompute=checkpointing)
+                model.zero_grad()
             reset_peak_memory(where)
             started = now(where)
             out = one_pass(model, clip, target, dtype, recompute=checkpointing)

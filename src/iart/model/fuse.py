@@ -92,7 +92,7 @@ class Block(nn.Module):
         normed = self.norm1(cells)
         if chunk.padding is not None:
             normed = normed.masked_fill(chunk.padding, 0)
-        attended = self.attention(normed, biases[chunk.kind], only_middle=only_middle)
+        attended = self.attention(normed, biases, chunk.sections, only_middle=only_middle)
         cells = middle(cells) if only_middle else cells
         cells = cells + drop_path(attended, self.drop, attention_draws)
         return cells + drop_path(self.mlp(self.norm2(cells)), self.drop, mlp_draws)

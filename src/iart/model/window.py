@@ -6,6 +6,8 @@ r rows of maps flattened over (b t h w).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +26,8 @@ SEPARATED = -100.0
 class Chunk:
     """Windows that are computed together."""
 
-    kind: int
-    """Of all these windows, interior, right, bottom or corner: which bias they have."""
+    sections: tuple[tuple[int, int], ...]
+    """(kind, windows): how many of a kind, interior, right, bottom or corner, there are in turn."""
     source: Int[Tensor, "s k"]
     """Row of each cell; of padding, any."""
     target: Int[Tensor, "s k"]
@@ -40,7 +42,7 @@ class WindowGrid:
     A shifted grid rolls the padded picture by half a window. Cells that the roll brought together
     must not see each other: that concerns only the last row and the last column of windows, so
     windows are ordered in sections (interior, right, bottom, corner) and only the last three carry
-    a mask. Sections are computed in chunks that stay in the processor's cache.
+    a mask. They are computed in chunks that stay in the processor's cache.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class WindowGrid:
         cells_at_once: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Cells at once: those of a chunk at most; None makes a chunk of each section."""
+        """Cells at once: those of a chunk at most; None makes one chunk."""
         frames, kh, kw = window
         self.batch, self.map_rows, self.rows = batch, h * w, batch * frames * h * w
         below, beside = -h % kh, -w % kw
@@ -69,19 +71,22 @@ class WindowGrid:
             for rows in index.tensor_split((len(index) - border,))
             for section in rows.tensor_split((index.shape[1] - border,), dim=1)
         ]
+        counts = [len(section) for section in sections]
+        at_once = sum(counts) if cells_at_once is None else max(1, cells_at_once // prod(window))
+        padded = bool(below or beside)
         self.chunks = [
-            self._chunk(kind, target, padded=bool(below or beside))
-            for kind, section in enumerate(sections)
-            for target in section.split(_at_once(section, cells_at_once))
-            if len(target)
+            self._chunk(target, _sections(counts, i * at_once, len(target)), padded=padded)
+            for i, target in enumerate(torch.cat(sections).split(at_once))
         ]
 
-    def _chunk(self, kind: int, target: Int[Tensor, "s k"], *, padded: bool) -> Chunk:
+    def _chunk(
+        self, target: Int[Tensor, "s k"], sections: tuple[tuple[int, int], ...], *, padded: bool
+    ) -> Chunk:
         outside = target == self.rows
         # Only the CPU tells without delay that a chunk is free of padding.
         if not padded or (target.device.type == "cpu" and not outside.any()):
-            return Chunk(kind, target, target, None)
-        return Chunk(kind, target.clamp(max=self.rows - 1), target, outside[..., None])
+            return Chunk(sections, target, target, None)
+        return Chunk(sections, target.clamp(max=self.rows - 1), target, outside[..., None])
 
     def join(
         self,
@@ -128,9 +133,12 @@ def middle(windows: Shaped[Tensor, "s k *c"]) -> Shaped[Tensor, "s q *c"]:
     return windows[:, k : 2 * k]
 
 
-def _at_once(section: Int[Tensor, "s k"], cells: int | None) -> int:
-    windows, k = section.shape
-    return max(1, windows if cells is None else cells // k)
+def _sections(counts: list[int], first: int, windows: int) -> tuple[tuple[int, int], ...]:
+    """(kind, how many) of the windows from `first` on, if there are `counts` of each kind."""
+    ends = list(accumulate(counts, initial=0))
+    last = first + windows
+    shared = (min(end, last) - max(start, first) for start, end in pairwise(ends))
+    return tuple((kind, number) for kind, number in enumerate(shared) if number > 0)
 
 
 def relative_index(window: tuple[int, int, int]) -> Int[Tensor, "k k"]:
@@ -184,23 +192,39 @@ class WindowAttention(nn.Module):
     def forward(
         self,
         windows: Float[Tensor, "s k c"],
-        bias: Float[Tensor, "n k k"],
+        biases: Float[Tensor, "kinds n k k"],
+        sections: tuple[tuple[int, int], ...],
         *,
         only_middle: bool,
     ) -> Float[Tensor, "s q c"]:
-        """Attend; with `only_middle` the queries are those of the middle frame alone."""
+        """Attend; with `only_middle` the queries are those of the middle frame alone.
+
+        Args:
+            windows: their cells, normalised.
+            biases: of every kind of windows.
+            sections: kinds of the windows, see `Chunk`.
+            only_middle: see above.
+        """
         c, n = windows.shape[-1], self.heads
         if only_middle:
             weight, shift = self.qkv.weight, self.qkv.bias
             query = pointwise(middle(windows), weight[:c], shift[:c])
             key, value = pointwise(windows, weight[c:], shift[c:]).chunk(2, dim=-1)
-            bias = middle(bias)
+            biases = middle(biases.flatten(0, 1)).unflatten(0, biases.shape[:2])
         else:
             query, key, value = self.qkv(windows).chunk(3, dim=-1)
-        query, key, value = (
-            x.unflatten(-1, (n, c // n)).transpose(1, 2) for x in (query, key, value)
+        biases = biases.to(query.dtype)
+        kinds, counts = zip(*sections, strict=True)
+        parts = zip(
+            *(
+                x.unflatten(-1, (n, c // n)).transpose(1, 2).split(counts)
+                for x in (query, key, value)
+            ),
+            (biases[kind] for kind in kinds),
+            strict=True,
         )
-        return self.proj(_attend(query, key, value, bias.to(query.dtype)))
+        attended = [_attend(*part) for part in parts]
+        return self.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
 
 
 def _attend(
