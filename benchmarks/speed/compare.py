@@ -1,14 +1,15 @@
 """Ours against the plain path: speed, memory and results, in turn in one process.
 
     python benchmarks/speed/compare.py [full|light|FILE] [--frames 5 --height 96 --width 128]
-        [--repeats 2] [--warm-up 2] [--train [--checkpointing]]
+        [--repeats 2] [--train [--checkpointing]] [--backend torch]
         [--device cuda --precision bfloat16] [--json FILE]
 
 `plain.py` is the plain path. Both have the same weights (those of "full" a formula gives) and the
-same clip; after the first frames of it to warm up, they take turns. The ratio is the median of the
-pairs; the share of the matmul rate takes the fastest pass, and for both the operations that our
-path needs. With `--train` a pass is a Charbonnier loss forward and backward, and counts as three
-forward; another one of the same path goes before it. On a GPU, float32 convolutions are float32, not TF32, in both.
+same clip. A first pass of each measures memory; then they take turns, and keep what memory they
+have, as from window to window and from step to step. The ratio is the median of the pairs; the
+share of the matmul rate takes the fastest pass, and for both the operations that our path needs.
+With `--train` a pass is a Charbonnier loss forward and backward, and counts as three forward. On a
+GPU, float32 convolutions are float32, not TF32, in both.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from iart.bench.measure import load_network, made_clip, matmul_rate
 from iart.bench.operations import count_operations
 from iart.bench.probes import now, peak_memory, reset_peak_memory
 from iart.device import PRECISIONS, autocast, pick_precision
+from iart.model.kernels import BACKENDS, chosen
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 from tests.model.formula import with_formula_weights
@@ -119,13 +121,12 @@ def compare(
     size: Sequence[int],
     *,
     repeats: int,
-    warm_up: int,
     train: bool = False,
     checkpointing: bool = False,
     device: str = "cpu",
     precision: str = "float32",
 ) -> Comparison:
-    """Measure both; `size` is frames, height, width; `warm_up` frames of it come first."""
+    """Measure both; `size` is frames, height, width."""
     ours = load_network(name, device)
     if name == "full":
         ours = with_formula_weights(ours)
@@ -138,28 +139,24 @@ def compare(
     target = torch.rand(*clip.shape[:3], 4 * size[1], 4 * size[2], device=where) if train else None
     for model in models.values():
         model.to(where).requires_grad_(train)
-        if warm_up:
-            few = None if target is None else target[:, :warm_up]
-            one_pass(model, clip[:, :warm_up], few, dtype, recompute=checkpointing)
 
-    rate = matmul_rate(where, dtype)
     measured = {path: Measured() for path in NAMES}
+    for path, model in models.items():
+        return_freed_memory()
+        reset_peak_memory(where)
+        one_pass(model, clip, target, dtype, recompute=checkpointing)
+        measured[path].peak_bytes = peak_memory(where)
+        model.zero_grad()
+    rate = matmul_rate(where, dtype)
     outputs: dict[str, Tensor] = {}
     for i in range(repeats):
         for path in NAMES if i % 2 else NAMES[::-1]:
             model = models[path]
             model.zero_grad()
-            return_freed_memory()
-            if train:  # a step of a training has the memory of the step before
-                one_pass(model, clip, target, dtype, recompute=checkpointing)
-                model.zero_grad()
-            reset_peak_memory(where)
             started = now(where)
             out = one_pass(model, clip, target, dtype, recompute=checkpointing)
             seconds = now(where) - started
-            of_path = measured[path]
-            of_path.seconds.append(seconds)
-            of_path.peak_bytes = max(of_path.peak_bytes, peak_memory(where))
+            measured[path].seconds.append(seconds)
             outputs[path] = out.float().cpu()
             del out
             print(f"{path}: {seconds:.3f} s", file=sys.stderr, flush=True)
@@ -222,9 +219,9 @@ def main() -> None:
     for side in ("frames", "height", "width"):
         parser.add_argument(f"--{side}", type=int)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--warm-up", type=int, default=2, help="frames; 2 or more, or 0")
     parser.add_argument("--train", action="store_true", help="forward and backward")
     parser.add_argument("--checkpointing", action="store_true", help="recompute, with --train")
+    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="of ours")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--json", type=Path)
@@ -235,19 +232,19 @@ def main() -> None:
         convolutions.fp32_precision = "ieee"
     asked = (args.frames, args.height, args.width)
     usual = TRAINING_SIZE if args.train else SIZES.get(args.model, SIZES["full"])
-    comparison = compare(
-        args.model,
-        [
-            usual_side if side is None else side
-            for side, usual_side in zip(asked, usual, strict=True)
-        ],
-        repeats=args.repeats,
-        warm_up=args.warm_up,
-        train=args.train,
-        checkpointing=args.checkpointing,
-        device=args.device,
-        precision=args.precision,
-    )
+    size = [
+        usual_side if side is None else side for side, usual_side in zip(asked, usual, strict=True)
+    ]
+    with chosen(args.backend):
+        comparison = compare(
+            args.model,
+            size,
+            repeats=args.repeats,
+            train=args.train,
+            checkpointing=args.checkpointing,
+            device=args.device,
+            precision=args.precision,
+        )
     print(table(comparison))
     if args.json:
         derived = {

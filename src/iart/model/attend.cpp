@@ -1,7 +1,7 @@
-// softmax(Q K^T / sqrt(d) + B) V in float32, for every window and every head; compiled by kernels.py.
+// softmax(Q K^T / sqrt(d) + B) V in float32, for every window and head; compiled by kernels.py.
 //
-// A vector runs over queries: maxima and sums over keys then need no step across its lanes, and what
-// belongs to a key is a scalar. A block of queries keeps its logits in the innermost cache.
+// A vector runs over queries: maxima and sums over keys then need no step across its lanes, and
+// what belongs to a key is a scalar. A block of queries keeps its logits in the innermost cache.
 
 #include <cstdint>
 #include <cstdlib>
@@ -143,30 +143,48 @@ static void attend(Map out, Map query, Map key, Map value, const float *bias, Si
     store<V>(out.at(s, n) + first * out.row, out.row, columns, size.channels);
 }
 
-// sum[j] += sum over i of weight[j][i] * row[i], in rows of whole vectors.
+// sum[j] += sum over i of weight[j][i] * right[i], W vectors of rows that have `width` numbers.
+template <int W, int V>
+static inline void add_columns(float *sum, Rows<V> weight, const float *right, int64_t width,
+                               int64_t keys) {
+    in_steps<KEYS * BLOCK / W>(keys, [&](auto count, int64_t j) __attribute__((always_inline)) {
+        constexpr int N = decltype(count)::value;
+        Lanes more[N][W] = {};
+        for (int64_t i = 0; i < V * LANES; i++)
+            for (int a = 0; a < N; a++)
+                for (int w = 0; w < W; w++)
+                    more[a][w] += weight.row[j + a][i] * *(Lanes *)(right + i * width + w * LANES);
+        for (int a = 0; a < N; a++)
+            for (int w = 0; w < W; w++) *(Lanes *)(sum + (j + a) * width + w * LANES) += more[a][w];
+    });
+}
 template <int V>
-static void add_outer(float *sum, Rows<V> weight, const float *row, int64_t width, int64_t keys) {
-    for (int64_t c = 0; c < width; c += LANES)
-        in_steps<3 * KEYS>(keys, [&](auto count, int64_t j) __attribute__((always_inline)) {
-            constexpr int N = decltype(count)::value;
-            Lanes more[N] = {};
-            for (int64_t i = 0; i < V * LANES; i++)
-                for (int a = 0; a < N; a++)
-                    more[a] += weight.row[j + a][i] * *(Lanes *)(row + i * width + c);
-            for (int a = 0; a < N; a++) *(Lanes *)(sum + (j + a) * width + c) += more[a];
-        });
+static void add(float *sum, Rows<V> weight, const float *right, int64_t width, int64_t keys) {
+    int64_t c = 0;
+    for (; c + 2 * LANES <= width; c += 2 * LANES)
+        add_columns<2>(sum + c, weight, right + c, width, keys);
+    for (; c < width; c += LANES) add_columns<1>(sum + c, weight, right + c, width, keys);
 }
 
-// What one block of queries adds to the gradients; key_sum, value_sum: rows of `width` numbers.
+// What a block of queries adds to the gradients of keys, values (rows of `width`) and bias, and the
+// queries' own.
+struct Sums {
+    float *key, *value, *bias;
+    int64_t width;
+};
 template <int V>
-static void differentiate(Map query, Map key, Map value, Map grad, Map query_grad, const float *bias,
-                          float *bias_grad, float *key_sum, float *value_sum, Sizes size, int64_t s,
-                          int64_t n, int64_t first, int64_t width, float *scratch) {
-    Rows<V> queries{(float(*)[V * LANES])scratch}, grads{queries.row + size.channels};
+static void differentiate(Map query, Map key, Map value, Map grad, Map query_grad,
+                          const float *bias, Sums sums, Sizes size, int64_t s, int64_t n,
+                          int64_t first, float *scratch) {
+    const int64_t width = sums.width;
+    float *right = scratch;  // a row of whole vectors for each query
+    Rows<V> queries{(float(*)[V * LANES])(right + V * LANES * width)};
+    Rows<V> grads{queries.row + size.channels};
     Rows<V> weight{grads.row + size.channels}, change{weight.row + size.keys};
-    float *rows = (float *)(change.row + size.keys);
-    const float *from = query.at(s, n) + first * query.row, *back = grad.at(s, n) + first * grad.row;
+    const float *from = query.at(s, n) + first * query.row;
+    const float *back = grad.at(s, n) + first * grad.row;
     Lanes factor[V], mean[V] = {}, scale[V];
+
     load<V>(queries, from, query.row, size.channels, size.scale());
     load<V>(grads, back, grad.row, size.channels, 1.0f);
     dot<V>(weight, key.at(s, n), key.row, queries, bias + n * size.keys * size.queries + first,
@@ -178,15 +196,16 @@ static void differentiate(Map query, Map key, Map value, Map grad, Map query_gra
     for (int64_t j = 0; j < size.keys; j++)
         for (int v = 0; v < V; v++) {
             change(j, v) = weight(j, v) * (change(j, v) - mean[v]);
-            *(Lanes *)(bias_grad + j * size.queries + first + v * LANES) += change(j, v);
+            *(Lanes *)(sums.bias + j * size.queries + first + v * LANES) += change(j, v);
         }
+
+    for (int64_t i = 0; i < V * LANES; i++)
+        for (int64_t c = 0; c < size.channels; c++) right[i * width + c] = back[i * grad.row + c];
+    add<V>(sums.value, weight, right, width, size.keys);
+    for (int64_t i = 0; i < V * LANES; i++)
+        for (int64_t c = 0; c < size.channels; c++) right[i * width + c] = queries.row[c][i];
+    add<V>(sums.key, change, right, width, size.keys);
     for (int v = 0; v < V; v++) scale[v] = all(size.scale());
-    for (int64_t i = 0; i < V * LANES; i++)
-        for (int64_t c = 0; c < width; c++) rows[i * width + c] = c < size.channels ? back[i * grad.row + c] : 0;
-    add_outer<V>(value_sum, weight, rows, width, size.keys);
-    for (int64_t i = 0; i < V * LANES; i++)
-        for (int64_t c = 0; c < width; c++) rows[i * width + c] = c < size.channels ? queries.row[c][i] : 0;
-    add_outer<V>(key_sum, change, rows, width, size.keys);
     mix<V>(queries, change, key.at(s, n), key.row, size.keys, size.channels, scale);
     store<V>(query_grad.at(s, n) + first * query_grad.row, query_grad.row, queries, size.channels);
 }
@@ -213,35 +232,40 @@ extern "C" void iart_attend(Map out, Map query, Map key, Map value, const float 
     }
 }
 
-// Gradients from that of `out`. bias_grad: (parts heads keys queries), zeros; each part gets the sum
-// over a share of the windows.
-extern "C" void iart_differentiate(Map query, Map key, Map value, Map grad, Map query_grad, Map key_grad,
-                                   Map value_grad, const float *bias, float *bias_grad, Sizes size,
-                                   int parts, int threads) {
-    const int64_t width = (size.channels + LANES - 1) / LANES * LANES;
+// Gradients from that of `out`. bias_grad: (parts heads keys queries), zeros; each part gets what a
+// share of the windows gives.
+extern "C" void iart_differentiate(Map query, Map key, Map value, Map grad, Map query_grad,
+                                   Map key_grad, Map value_grad, const float *bias, float *bias_grad,
+                                   Sizes size, int parts, int threads) {
+    const int64_t width = (size.channels + LANES - 1) / LANES * LANES, sum = size.keys * width;
 #pragma omp parallel num_threads(threads)
     {
-        float *key_sum = numbers(size.keys * width), *value_sum = numbers(size.keys * width);
-        float *scratch = numbers(BLOCK * LANES * (2 * size.channels + 2 * size.keys + width));
+        const int64_t columns = 2 * (size.channels + size.keys);
+        float *sums = numbers(2 * sum), *scratch = numbers(BLOCK * LANES * (width + columns));
+        for (int64_t i = 0; i < BLOCK * LANES * width; i++) scratch[i] = 0;
 #pragma omp for collapse(2) schedule(static)
         for (int64_t p = 0; p < parts; p++)
-            for (int64_t n = 0; n < size.heads; n++)
-                for (int64_t s = p * size.windows / parts; s < (p + 1) * size.windows / parts; s++) {
-                    float *of_bias = bias_grad + (p * size.heads + n) * size.keys * size.queries;
-                    for (int64_t i = 0; i < size.keys * width; i++) key_sum[i] = value_sum[i] = 0;
+            for (int64_t n = 0; n < size.heads; n++) {
+                Sums of{sums, sums + sum, bias_grad + (p * size.heads + n) * size.keys * size.queries,
+                        width};
+                const int64_t end = (p + 1) * size.windows / parts;
+                for (int64_t s = p * size.windows / parts; s < end; s++) {
+                    for (int64_t i = 0; i < 2 * sum; i++) sums[i] = 0;
                     int64_t i = 0;
                     for (; i + BLOCK * LANES <= size.queries; i += BLOCK * LANES)
-                        differentiate<BLOCK>(query, key, value, grad, query_grad, bias, of_bias, key_sum,
-                                             value_sum, size, s, n, i, width, scratch);
+                        differentiate<BLOCK>(query, key, value, grad, query_grad, bias, of, size, s,
+                                             n, i, scratch);
                     for (; i < size.queries; i += LANES)
-                        differentiate<1>(query, key, value, grad, query_grad, bias, of_bias, key_sum,
-                                         value_sum, size, s, n, i, width, scratch);
+                        differentiate<1>(query, key, value, grad, query_grad, bias, of, size, s, n,
+                                         i, scratch);
                     for (int64_t j = 0; j < size.keys; j++)
                         for (int64_t c = 0; c < size.channels; c++) {
-                            key_grad.at(s, n)[j * key_grad.row + c] = key_sum[j * width + c];
-                            value_grad.at(s, n)[j * value_grad.row + c] = value_sum[j * width + c];
+                            key_grad.at(s, n)[j * key_grad.row + c] = of.key[j * width + c];
+                            value_grad.at(s, n)[j * value_grad.row + c] = of.value[j * width + c];
                         }
                 }
-        free(scratch), free(key_sum), free(value_sum);
+            }
+        free(sums);
+        free(scratch);
     }
 }

@@ -96,7 +96,7 @@ def differentiate(
         parts,
         _threads(),
     )
-    return grads[0], grads[1], grads[2], bias_grads.sum(0).mT
+    return grads[0], grads[1], grads[2], (bias_grads.sum(0) if parts > 1 else bias_grads[0]).mT
 
 
 @contextmanager

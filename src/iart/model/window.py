@@ -213,14 +213,14 @@ class WindowAttention(nn.Module):
             biases = middle(biases.flatten(0, 1)).unflatten(0, biases.shape[:2])
         else:
             query, key, value = self.qkv(windows).chunk(3, dim=-1)
-        biases = biases.to(query.dtype)
+        of_kind = biases.to(query.dtype).unbind()
         kinds, counts = zip(*sections, strict=True)
         parts = zip(
             *(
                 x.unflatten(-1, (n, c // n)).transpose(1, 2).split(counts)
                 for x in (query, key, value)
             ),
-            (biases[kind] for kind in kinds),
+            (of_kind[kind] for kind in kinds),
             strict=True,
         )
         attended = [_attend(*part) for part in parts]
