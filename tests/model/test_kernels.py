@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,6 +178,21 @@ def test_without_a_compiler_a_note_says_so_once(
         kernels._kernels.cache_clear()
     assert [reason in record.message for record in caplog.records] == [True]
     torch.testing.assert_close(out.double(), exact(*inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compiles on Linux")
+def test_a_missing_folder_is_no_missing_compiler(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    kernels._kernels.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO, "iart"):
+            assert kernels.in_use() == "torch"
+    finally:
+        kernels._kernels.cache_clear()
+    assert "No such file or directory" in caplog.text
+    assert "compiler" not in caplog.text
 
 
 def test_an_unknown_backend_is_refused():

@@ -164,7 +164,7 @@ def _compiled() -> ctypes.CDLL:
         raise OSError("its kernel is for Linux")
     with tempfile.TemporaryDirectory(prefix="iart-") as folder:
         library = Path(folder) / "attend.so"
-        command = [os.environ.get("CXX", "g++"), *FLAGS, "-o", str(library), str(SOURCE)]
+        command = [_compiler(), *FLAGS, "-o", str(library), str(SOURCE)]
         subprocess.run(
             command,
             check=True,
@@ -176,8 +176,12 @@ def _compiled() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
 
 
+def _compiler() -> str:
+    return os.environ.get("CXX") or "g++"
+
+
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and error.filename == _compiler():
         return f"there is no compiler '{error.filename}'. Install g++, or name another in CXX"
     if isinstance(error, subprocess.CalledProcessError):
         lines = error.stderr.strip().splitlines()
