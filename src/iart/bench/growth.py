@@ -17,6 +17,7 @@ from iart.bench.measure import check_memory, load_network, made_clip
 from iart.bench.peaks import Size, enlarge, peaks_of_a_process, peaks_on_device
 from iart.bench.probes import now
 from iart.device import pick_precision
+from iart.errors import OptionsError
 from iart.inference.tiles import plan_tiles
 from iart.inference.tiling import tile_multiple
 from iart.model import IART
@@ -112,7 +113,10 @@ def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[li
         OptionsError: the width is too small for tiles of twice as much.
     """
     multiple, tile = tile_multiple(model), 2 * width
-    counts = [len(plan_tiles(side, tile, multiple)) for side in range(4 * tile)]
+    try:
+        counts = [len(plan_tiles(side, tile, multiple)) for side in range(4 * tile)]
+    except OptionsError as error:
+        raise OptionsError(f"{error}: it is twice the width. Pass a larger --width") from error
     one, two = (max(n for n, count in enumerate(counts) if count == few) for few in (1, 2))
     corners = [
         [max(1, round(scale * side / multiple)) * multiple for side in (height, width)]
