@@ -9,6 +9,7 @@ from iart.model import IART, IARTConfig, align, attend, fuse, upsample
 from iart.model.attend import Attend
 from iart.model.conv import Conv, Stripes, pointwise
 from iart.model.fuse import SwinIRFM
+from iart.model.window import attend_fused
 from tests.model.formula import with_formula_weights
 
 SMALL = IARTConfig(
@@ -95,6 +96,15 @@ def test_attention(monkeypatch: pytest.MonkeyPatch, at_once: int, q: int, k: int
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
     torch.testing.assert_close(Attend.apply(query, key, value, bias), expected)
     assert torch.autograd.gradcheck(Attend.apply, (query, key, value, bias))
+
+
+@pytest.mark.parametrize("d", [3, 8, 20])
+def test_channels_of_a_head_are_filled_up(d: int):
+    query, key, value = torch.randn(3, 2, 2, 12, d, dtype=torch.float64).unbind()
+    bias = torch.randn(2, 12, 12, dtype=torch.float64).mT
+    got = attend_fused(query, key, value, bias)
+    expected = ((query @ key.mT) / d**0.5 + bias).softmax(-1) @ value
+    torch.testing.assert_close(got, expected)
 
 
 def test_a_linear_map_is_what_pytorch_computes():

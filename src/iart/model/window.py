@@ -237,5 +237,24 @@ def _attend(
     if query.device.type == "cpu" and query.dtype == torch.float32:
         attended = Attend.apply(query, key, value, bias)
     else:
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+        attended = attend_fused(query, key, value, bias)
     return attended.transpose(1, 2).flatten(2)
+
+
+def attend_fused(
+    query: Float[Tensor, "s n q d"],
+    key: Float[Tensor, "s n k d"],
+    value: Float[Tensor, "s n k d"],
+    bias: Float[Tensor, "n q k"],
+) -> Float[Tensor, "s n q d"]:
+    """The same by PyTorch's fused kernels.
+
+    Those of GPUs that know a bias take multiples of 8 channels (pytorch/pytorch#110630); for others
+    PyTorch stores all logits. So channels are filled up with zeros, which add nothing.
+    """
+    d = query.shape[-1]
+    if -d % 8:
+        query, key, value = (F.pad(x, (0, -d % 8)) for x in (query, key, value))
+    mask = bias.contiguous()[None]
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=d**-0.5)
+    return attended[..., :d]
