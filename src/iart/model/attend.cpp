@@ -12,7 +12,7 @@ constexpr int LANES = 16, BLOCK = 3, KEYS = 8, CHANNELS = 10;
 #elif defined(__AVX2__)
 constexpr int LANES = 8, BLOCK = 2, KEYS = 6, CHANNELS = 5;
 #else
-constexpr int LANES = 4, BLOCK = 3, KEYS = 8, CHANNELS = 10;
+#error "without AVX2, PyTorch's operations are faster"
 #endif
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
