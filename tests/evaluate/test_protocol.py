@@ -103,6 +103,8 @@ def test_an_own_protocol(own: Path):
         (("gt: mine/GT", ""), "gt: Field required"),
         (("colour: y", "colour: y\nexpected: {psnr: 1, ssim: 1, oft: me}"), "did you mean of"),
         (("colour: y", "colour: ["), "cannot read protocol"),
+        (("colour: y", "colour: 2001-99-99"), "cannot read protocol .*month must be in"),
+        (("colour: y", f"colour: {'[' * 3000}"), "cannot read protocol"),
     ],
 )
 def test_what_an_own_protocol_cannot_say(own: Path, change: tuple[str, str], message: str):

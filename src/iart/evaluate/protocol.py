@@ -134,7 +134,7 @@ def read_protocol(name_or_path: str | Path) -> Protocol:
         place = path
     try:
         tree = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OptionsError(f"cannot read protocol '{name_or_path}': {reason}") from error
     if not isinstance(tree, dict):
