@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iart.errors import DataError, DeviceError, OptionsError, WeightsError
+from iart.errors import DataError, DeviceError, OptionsError, OutputError, WeightsError
 from iart.evaluate import benchmark
 from iart.evaluate.benchmark import run
 from iart.evaluate.metrics import psnr, ssim
@@ -256,6 +257,8 @@ def test_options_that_do_not_go_together(data: Path, protocol: Path):
             run(protocol, data=data, results=data / "set" / "GT", **options)
     with pytest.raises(OptionsError, match="there is no metric 'nonsense'"):
         run(protocol, data=data, weights="bicubic", metrics=("nonsense",))
+    with pytest.raises(OptionsError, match=r"overlap must be 0 .*got -1"):
+        run(protocol, data=data, weights="bicubic", overlap=-1)
 
 
 def test_a_damaged_frame_is_named_and_the_rest_is_kept(tmp_path: Path, data: Path, protocol: Path):
@@ -287,6 +290,19 @@ def test_metrics_that_cannot_be_had_are_told_of(
     monkeypatch.setenv("PATH", str(tmp_path))
     record = run(protocol, weights="bicubic", data=data, output=tmp_path / "out", metrics=("vmaf",))
     assert any("vmaf" in note.lower() for note in record.notes)
+
+
+def test_a_metric_that_comes_to_be_had_is_not_left_out_in_silence(
+    tmp_path: Path, data: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch
+):
+    options: dict[str, Any] = {"weights": "bicubic", "data": data, "output": tmp_path / "out"}
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "cv2", None)  # as if it were not installed
+        run(protocol, metrics=("tof",), **options)
+    with pytest.raises(OutputError, match=r"another metrics \(\[\], now \['tof'\]\)"):
+        run(protocol, metrics=("tof",), **options)
+    run(protocol, metrics=("tof",), overwrite=True, **options)
+    assert "tof" in run(protocol, metrics=("tof", "tof"), **options).means()
 
 
 def test_grey_frames_are_scored(tmp_path: Path, data: Path, protocol: Path):

@@ -118,7 +118,7 @@ def run(
         "weights": source.weights_hash or source.name,
         "results": None if made is None else str(made.resolve()),
         "limit": limit,
-        "metrics": sorted(metrics),
+        "metrics": sorted(extra.names),  # not those asked for: some may come to be had
         "save_images": save_images,
         **setting,
         "protocol": chosen.model_dump(mode="json"),

@@ -66,10 +66,9 @@ class Enlarger:
         """An enlarger that may take a share of the memory that is free now.
 
         Raises:
-            OptionsError: the window keeps no frame.
+            OptionsError: the window keeps no frame, or the overlap is negative.
         """
-        if window is not None:
-            check_windows(window, overlap)
+        check_windows(max(1, 2 * overlap + 1) if window is None else window, overlap)
         free = free_memory(device_of(model))
         room = None if free is None else round(SAFE_SHARE * share * free)
         return cls(model, precision, flip_seq, window, overlap, room)
