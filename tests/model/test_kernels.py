@@ -159,7 +159,7 @@ def test_openmp_is_that_of_pytorch():
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no kernel to miss")
 @pytest.mark.parametrize(
     ("compiler", "reason"),
-    [("no such compiler", "no compiler 'no such compiler'"), ("false", "false did not compile")],
+    [("no-such-g++ -v", "no compiler 'no-such-g++'"), ("false", "false did not compile")],
 )
 def test_without_a_compiler_a_note_says_so_once(
     monkeypatch: pytest.MonkeyPatch,

@@ -8,6 +8,7 @@ import ctypes
 import logging
 import math
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -164,7 +165,7 @@ def _compiled() -> ctypes.CDLL:
     """Compiled anew by every process: that is quicker than to know whether an old one will do."""
     with tempfile.TemporaryDirectory(prefix="iart-") as folder:
         library = Path(folder) / "attend.so"
-        command = [_compiler(), *FLAGS, "-o", str(library), str(SOURCE)]
+        command = [*_compiler(), *FLAGS, "-o", str(library), str(SOURCE)]
         subprocess.run(
             command,
             check=True,
@@ -176,12 +177,12 @@ def _compiled() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX") or "g++"
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
 
 
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename == _compiler():
+    if isinstance(error, FileNotFoundError) and error.filename == _compiler()[0]:
         return f"there is no compiler '{error.filename}'. Install g++, or name another in CXX"
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in error.stderr.splitlines() if "error" in line]
