@@ -1,6 +1,7 @@
 """The kernel gives what PyTorch gives, and PyTorch steps in where there is no kernel."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from iart.errors import OptionsError
 from iart.model import IART, kernels
+from iart.model.align import ImplicitAlign
 from iart.model.attend import Attend
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
@@ -92,6 +94,42 @@ def test_what_is_not_finite_shows_where_it_does_in_pytorch(which: int, value: fl
 
 
 @needs_compiler
+@settings(deadline=None, max_examples=30)
+@given(
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    heads=st.integers(1, 5),
+    fours=st.integers(1, 6),
+    reach=st.sampled_from([0.0, 0.4, 3.0, 100.0, 1e18]),
+    threads=st.integers(1, 3),
+)
+@torch.no_grad()
+def test_alignment(h: int, w: int, heads: int, fours: int, reach: float, threads: int):
+    align = with_formula_weights(ImplicitAlign(4 * fours * heads, heads), "align.")
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 2, h, w, 4 * fours * heads, generator=generator)
+    flow = reach * torch.randn(2, 2, h, w, generator=generator)
+    torch.set_num_threads(threads)
+    results = []
+    for backend in ("native", "torch"):
+        with kernels.chosen(backend):
+            results.append(align(*maps, flow))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@torch.no_grad()
+def test_flow_that_is_no_number_spoils_its_pixel_alone():
+    align = with_formula_weights(ImplicitAlign(8, 2), "align.")
+    maps, flow = torch.randn(2, 1, 4, 5, 8), torch.zeros(1, 2, 4, 5)
+    flow[0, :, 1, 2] = torch.nan
+    for backend in ("native", "torch"):
+        with kernels.chosen(backend):
+            spoilt = align(*maps, flow).isnan().any(-1)[0]
+        assert spoilt.nonzero().tolist() == [[1, 2]]
+
+
+@needs_compiler
 def test_threads_may_attend_at_once():
     inputs = head_tensors(40, 3, 48, 48, 12)
     expected = kernels.attend(*inputs)
@@ -132,7 +170,7 @@ def test_the_network_gives_the_same():
     model = with_formula_weights(IART(SMALL))
     clip = torch.rand(2, 3, 3, 13, 9, generator=torch.Generator().manual_seed(0))
     results = {}
-    for name in kernels.BACKENDS:
+    for name in ("native", "torch"):
         with kernels.chosen(name):
             assert kernels.in_use() == name
             model.zero_grad()
@@ -143,6 +181,39 @@ def test_the_network_gives_the_same():
         results[name] = [out.detach(), small, *(p.grad for p in model.parameters())]
     for mine, theirs in zip(*results.values(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-6)
+
+
+COMPILE = """
+import torch
+from iart.model import IART, IARTConfig, kernels
+torch.manual_seed(0)
+model = IART(IARTConfig(channels=16, depths=(3, 2), heads=(2, 2), window=(3, 4, 4), branches=2))
+with torch.inference_mode():
+    for size in ((8, 8), (9, 13)):  # whole windows, and padding
+        clip = torch.rand(1, 2, 3, *size)
+        expected = model(clip)
+        with kernels.chosen("compile"):
+            assert kernels.in_use() == "compile"
+            torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-5)
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+print(sum(torch._dynamo.utils.counters["graph_break"].values()))
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_blocks_and_alignment_may_be_compiled_for_each_shape(tmp_path: Path):
+    """Without the checks of types, which cannot be compiled."""
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    # Of both sizes a plain and a shifted block, one that gives the middle frame alone, and
+    # alignment to the features and to what became of them.
+    assert run.stdout.split() == ["10", "0"]
 
 
 @needs_compiler
@@ -197,6 +268,8 @@ def test_a_missing_folder_is_no_missing_compiler(
 
 
 def test_an_unknown_backend_is_refused():
-    refused = pytest.raises(OptionsError, match="unknown backend 'cuda': pass native or torch")
+    refused = pytest.raises(
+        OptionsError, match="unknown backend 'cuda': pass native, torch, compile"
+    )
     with refused, kernels.chosen("cuda"):
         pass

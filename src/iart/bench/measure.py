@@ -51,7 +51,7 @@ class BenchResult:
     device: str
     precision: str
     backend: str
-    """One of `iart.model.kernels.BACKENDS`: the one that attended."""
+    """One of `iart.model.kernels.BACKENDS`."""
     threads: int
     stages: tuple[Stage, ...]
     """flow, align, fuse and upsample; the first convolution counts to upsample."""
@@ -168,7 +168,6 @@ def measure(
         )
         for stage in STAGES
     )
-    attends = kernels.in_use() if (device.type, dtype) == ("cpu", torch.float32) else "torch"
     return BenchResult(
         name,
         frames,
@@ -176,7 +175,7 @@ def measure(
         width,
         str(device),
         precision,
-        attends,
+        kernels.in_use(device, dtype),
         torch.get_num_threads(),
         stages,
         seconds,

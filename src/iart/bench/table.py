@@ -13,7 +13,7 @@ def format_result(result: BenchResult) -> str:
     model = f"{result.model}, " if result.model else ""
     title = (
         f"{model}{result.frames} frames of {result.width}x{result.height} on {result.device} in "
-        f"{result.precision}, {result.threads} threads, {result.backend} attention"
+        f"{result.precision}, {result.threads} threads, backend {result.backend}"
     )
     lines = [title, f"{'stage':<9}{'ms':>9}{'GFLOP':>9}{'of matmul':>11}{'peak MB':>9}"]
     rows = [(s.name, s.seconds, s.operations, s.matmul_share, s.peak_bytes) for s in result.stages]

@@ -33,7 +33,8 @@ def bench(
     device: Device = "auto",
     precision: Precision = "float32",
     backend: Annotated[
-        str, Option(help="What attends on the CPU: native (in C++, by g++) or torch.")
+        str,
+        Option(help="native (in C++ on the CPU, by g++), torch, or compile (for GPUs)."),
     ] = "native",
     threads: Threads = None,
     growth: Annotated[

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from iart.model import kernels
 from iart.model.conv import Linear
 from iart.model.flow import warp
 
@@ -86,8 +87,9 @@ class ImplicitAlign(nn.Module):
             torch.arange(len(flow), device=flow.device).split(at_once),
             strict=True,
         )
-        moved = [self._resample(key, value, (h, w), *piece) for piece in pieces]
-        return torch.cat(moved).view(b, h, w, c)
+        resample = kernels.compiled(ImplicitAlign._resample)
+        moved = [resample(self, key, value, (h, w), *piece) for piece in pieces]
+        return (moved[0] if len(moved) == 1 else torch.cat(moved)).view(b, h, w, c)
 
     def _resample(
         self,
@@ -108,6 +110,9 @@ class ImplicitAlign(nn.Module):
         # What the encoding P adds to keys and values is the same for every pixel.
         key_bias = (self.position_bias[0] @ self.key.weight.T).to(query.dtype)
         value_bias = (self.position_bias[0] @ self.value.weight.T).to(query.dtype)
+        done = kernels.resample(query, key, value, (key_bias, value_bias), floor, places, size)
+        if done is not None:
+            return done
         indices = cell_indices(floor, places, size)
         logits = [
             ((key.index_select(0, index) + bias).view_as(query) * query).sum(-1)

@@ -3,20 +3,15 @@
 // A vector runs over queries: maxima and sums over keys then need no step across its lanes, and
 // what belongs to a key is a scalar. A block of queries keeps its logits in the innermost cache.
 
-#include <cstdint>
-#include <cstdlib>
+#include "lanes.h"
 
 // Sums in registers: KEYS x BLOCK vectors of logits, CHANNELS x BLOCK of outputs.
 #if defined(__AVX512F__)
-constexpr int LANES = 16, BLOCK = 3, KEYS = 8, CHANNELS = 10;
-#elif defined(__AVX2__)
-constexpr int LANES = 8, BLOCK = 2, KEYS = 6, CHANNELS = 5;
+constexpr int BLOCK = 3, KEYS = 8, CHANNELS = 10;
 #else
-#error "without AVX2, PyTorch's operations are faster"
+constexpr int BLOCK = 2, KEYS = 6, CHANNELS = 5;
 #endif
 
-typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 template <int V>
 struct Rows {
     float (*row)[V * LANES];
@@ -38,30 +33,7 @@ struct Sizes {
     float scale() const { return 1.0f / __builtin_sqrtf(channels); }
 };
 
-// `count` numbers, a whole number of vectors.
-static float *numbers(int64_t count) {
-    return (float *)aligned_alloc(4 * LANES, (count + LANES - 1) / LANES * LANES * sizeof(float));
-}
-
-static inline Lanes all(float x) { return x - Lanes{}; }
 static inline Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
-
-// e^x for x <= 0: 2^n e^r with n = round(x / ln 2), and e^r by its series.
-static inline Lanes exponential(Lanes x) {
-    constexpr float ROUND = 0x1.8p23f;  // a sum with it has no bits left for fractions
-    x = x < -87.0f ? all(-87.0f) : x;   // below, 2^n is no normal number; what is NaN stays so
-    Lanes shifted = x * 0x1.715476p0f + ROUND;
-    Lanes n = shifted - ROUND;
-    Lanes r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;  // ln 2 in two parts
-    Lanes y = all(1.0f / 720);
-    y = y * r + 1.0f / 120;
-    y = y * r + 1.0f / 24;
-    y = y * r + 1.0f / 6;
-    y = y * r + 0.5f;
-    y = y * r + 1.0f;
-    y = y * r + 1.0f;
-    return y * (Lanes)(((Integers)shifted - (Integers)all(ROUND) + 127) << 23);
-}
 
 // f(Count<N>, i) for i = 0, N, 2N ... and f(Count<1>, i) for the rest.
 template <int N, class F>

@@ -6,6 +6,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
 
 class Conv(nn.Conv2d):
     """3×3 convolution, padding 1, with bias, from `b h w in` to `b h w out`.
@@ -56,7 +58,7 @@ def pointwise(
     On the CPU it is computed as a 1×1 convolution: oneDNN uses vector units there that the matrix
     product of BLAS leaves idle on some processors (measured: 1.5 to 2.5 times its speed on AMD's).
     """
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if x.device.type != "cpu" or not HAS_ONEDNN:
         return F.linear(x, weight, bias)
     rows = x.reshape(1, 1, -1, x.shape[-1])
     y = F.conv2d(rearrange(rows, "b h w c -> b c h w"), weight[:, :, None, None], bias)

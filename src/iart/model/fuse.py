@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iart.model import kernels
 from iart.model.conv import Conv, Linear
 from iart.model.window import Chunk, WindowAttention, WindowGrid, middle
 
@@ -69,8 +70,9 @@ class Block(nn.Module):
             out: see `WindowGrid.join`; may be `x` itself.
             only_middle: give the middle frame alone.
         """
+        compute = kernels.compiled(Block._chunk)
         chunks = (
-            self._chunk(x, chunk, biases, grid, draws, only_middle=only_middle)
+            compute(self, x, chunk, biases, grid, draws, only_middle=only_middle)
             for chunk in grid.chunks
         )
         return grid.join(chunks, out, only_middle=only_middle)
@@ -94,6 +96,9 @@ class Block(nn.Module):
             normed = normed.masked_fill(chunk.padding, 0)
         attended = self.attention(normed, biases, chunk.sections, only_middle=only_middle)
         cells = middle(cells) if only_middle else cells
+        if draws is None:
+            cells = cells + attended
+            return cells + self.mlp(self.norm2(cells))
         cells = cells + drop_path(attended, self.drop, attention_draws)
         return cells + drop_path(self.mlp(self.norm2(cells)), self.drop, mlp_draws)
 

@@ -1,7 +1,8 @@
-"""Attention in C++ for the CPU, compiled for this very processor when it is first needed.
+"""Other ways to the same numbers: C++ on the CPU, or blocks and alignment by `torch.compile`.
 
-That takes half a second, Linux, a processor with AVX2, and g++ or what `CXX` names. Elsewhere
-PyTorch's own operations do the same; on Linux a note says why.
+The C++ is compiled for this very processor when it is first needed. That takes half a second,
+Linux, a processor with AVX2, and g++ or what `CXX` names. Elsewhere PyTorch's own operations do the
+same; on Linux a note says why.
 """
 
 import ctypes
@@ -9,30 +10,36 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from iart.errors import OptionsError
 
-SOURCE = Path(__file__).with_name("attend.cpp")
+SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("attend.cpp", "align.cpp"))
 # OpenMP goes to the compiler alone, past the linker: its library, and its threads, are to be those
 # that PyTorch has loaded.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-Xpreprocessor", "-fopenmp"),
-    *("-shared", "-fPIC", "-nostdlib"),
+    *("-shared", "-fPIC", "-nostdlib", "-fno-exceptions"),
 )
-BACKENDS = ("native", "torch")
-"""What attends on the CPU: the kernel where there is one, or PyTorch's operations."""
+BACKENDS = ("native", "torch", "compile")
+"""What computes blocks and alignment: PyTorch's operations, on the CPU with our kernels where they
+can be had; these operations alone; or what `torch.compile` makes of them for each shape (meant for
+GPUs)."""
 _backend = "native"
+CPU = torch.device("cpu")
+F = TypeVar("F", bound=Callable[..., Tensor])
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +55,12 @@ class _Map(ctypes.Structure):
 class _Sizes(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_int64) for name in ("windows", "heads", "queries", "keys", "channels")
+    )
+
+
+class _MapSizes(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_int64) for name in ("pixels", "heads", "channels", "height", "width")
     )
 
 
@@ -100,16 +113,55 @@ def differentiate(
     return grads[0], grads[1], grads[2], (bias_grads.sum(0) if parts > 1 else bias_grads[0]).mT
 
 
+def resample(
+    query: Float[Tensor, "p n d"],
+    key: Float[Tensor, "r c"],
+    value: Float[Tensor, "r c"],
+    biases: tuple[Float[Tensor, "4 c"], Float[Tensor, "4 c"]],
+    floor: Float[Tensor, "p 2"],
+    places: Int[Tensor, " p"],
+    size: tuple[int, int],
+) -> Float[Tensor, "p c"] | None:
+    """What `ImplicitAlign` does with its projections on the CPU, without a gradient; None as above.
+
+    Args:
+        query: already scaled.
+        key: of maps flattened over (b h w).
+        value: of the same.
+        biases: what each cell adds to its key and its value.
+        floor: ⌊flow⌋, (y, x).
+        places: rows of the pixels from which the flow starts.
+        size: (h, w) of the maps.
+    """
+    inputs = query, key, value, *biases, floor
+    suits = torch.float32, "cpu", False
+    if any((x.dtype, x.device.type, x.requires_grad) != suits for x in inputs):
+        return None
+    kernels = _usable()
+    if kernels is None or query.shape[2] % 4:
+        return None
+    inputs = [x.contiguous() for x in inputs]
+    places = places.contiguous()
+    out = torch.empty_like(inputs[0]).flatten(1)
+    kernels.iart_resample(
+        *(x.data_ptr() for x in (out, *inputs, places)), _MapSizes(*query.shape, *size), _threads()
+    )
+    return out
+
+
 @contextmanager
 def chosen(backend: str) -> Iterator[None]:
-    """In the block, all threads use this one of `BACKENDS`, if there is a kernel.
+    """In the block, all threads use this one of `BACKENDS`, or `torch` if it cannot be had.
 
     Raises:
         OptionsError: no such backend.
     """
     global _backend
     if backend not in BACKENDS:
-        raise OptionsError(f"unknown backend '{backend}': pass {' or '.join(BACKENDS)}")
+        raise OptionsError(f"unknown backend '{backend}': pass {', '.join(BACKENDS)}")
+    if backend == "compile" and shutil.which(_compiler()[0]) is None:
+        _log.info("blocks are not compiled: %s", _no_compiler(_compiler()[0]))
+        backend = "torch"
     before, _backend = _backend, backend
     try:
         yield
@@ -117,19 +169,36 @@ def chosen(backend: str) -> Iterator[None]:
         _backend = before
 
 
-def in_use() -> str:
-    """The one of `BACKENDS` that attends now."""
-    return "torch" if _backend == "torch" or _kernels() is None else "native"
+def in_use(device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> str:
+    """The one of `BACKENDS` that computes blocks now, on that device in that type."""
+    if _backend == "native":
+        suits = device.type == "cpu" and dtype == torch.float32
+        return "native" if suits and _kernels() is not None else "torch"
+    return _backend
+
+
+def compiled(function: F) -> F:
+    """Itself, or what `torch.compile` makes of it if that backend is chosen."""
+    return cast("F", _compiled_by_torch(function)) if _backend == "compile" else function
+
+
+@cache
+def _compiled_by_torch(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(function, dynamic=False)
 
 
 def _suitable(*maps: Float[Tensor, "s n _ d"]) -> ctypes.CDLL | None:
     suits = torch.float32, "cpu", 1
     if any((x.dtype, x.device.type, x.stride(3)) != suits for x in maps) or not maps[0].numel():
         return None
-    if _backend == "torch" or torch.compiler.is_compiling():
-        return None
-    kernels = _kernels()
+    kernels = _usable()
     return None if kernels is None or maps[0].shape[2] % kernels.iart_lanes() else kernels
+
+
+def _usable() -> ctypes.CDLL | None:
+    if _backend != "native" or torch.compiler.is_compiling():
+        return None
+    return _kernels()
 
 
 def _maps(*maps: Float[Tensor, "s n _ d"]) -> list[_Map]:
@@ -152,20 +221,22 @@ def _kernels() -> ctypes.CDLL | None:
     try:
         kernels = _compiled()
     except (OSError, subprocess.SubprocessError) as error:
-        _log.info("attention does without its kernel: %s", _reason(error))
+        _log.info("attention and alignment do without their kernels: %s", _reason(error))
         return None
     pointer, count = ctypes.c_void_p, ctypes.c_int
     kernels.iart_attend.argtypes = [*[_Map] * 4, pointer, _Sizes, count]
     kernels.iart_differentiate.argtypes = [*[_Map] * 7, pointer, pointer, _Sizes, count, count]
-    kernels.iart_attend.restype = kernels.iart_differentiate.restype = None
+    kernels.iart_resample.argtypes = [*[pointer] * 8, _MapSizes, count]
+    for kernel in (kernels.iart_attend, kernels.iart_differentiate, kernels.iart_resample):
+        kernel.restype = None
     return kernels
 
 
 def _compiled() -> ctypes.CDLL:
     """Compiled anew by every process: that is quicker than to know whether an old one will do."""
     with tempfile.TemporaryDirectory(prefix="iart-") as folder:
-        library = Path(folder) / "attend.so"
-        command = [*_compiler(), *FLAGS, "-o", str(library), str(SOURCE)]
+        library = Path(folder) / "kernels.so"
+        command = [*_compiler(), *FLAGS, "-o", str(library), *SOURCES]
         subprocess.run(
             command,
             check=True,
@@ -183,8 +254,12 @@ def _compiler() -> list[str]:
 
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == _compiler()[0]:
-        return f"there is no compiler '{error.filename}'. Install g++, or name another in CXX"
+        return _no_compiler(error.filename)
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in error.stderr.splitlines() if "error" in line]
         return f"{error.cmd[0]} did not compile its kernel: {lines[0] if lines else error}"
     return str(error)
+
+
+def _no_compiler(name: str) -> str:
+    return f"there is no compiler '{name}'. Install g++, or name another in CXX"
