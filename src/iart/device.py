@@ -167,6 +167,8 @@ def estimate_tiled_memory(
 ) -> tuple[int, int]:
     """Peak memory in bytes where every step of the network sees one tile after another.
 
+    On the CPU the head sees whole pictures all the same.
+
     Args:
         config: an `IARTConfig`.
         frames: of the window.
@@ -183,10 +185,11 @@ def estimate_tiled_memory(
     """
     h, w = min(height, tile), min(width, tile)
     flow_sides = min(height, flow_tile), min(width, flow_tile)
+    head_sides = (height, width) if device == "cpu" else (h, w)  # there it computes in stripes
     network = max(
         _flow_bytes(config, 1, *flow_sides),
         _fuse_bytes(config, h, w, precision, device),
-        _head_bytes(config, h, w, precision, device) + 4 * OUTPUT * h * w,
+        _head_bytes(config, *head_sides, precision, device) + 4 * OUTPUT * h * w,
     )
     pixels, feature = height * width, PRECISIONS[precision].itemsize * config.channels
     # While a row of tiles is joined it is there twice: a map, or an enlarged frame.

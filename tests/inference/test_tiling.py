@@ -102,8 +102,8 @@ def test_what_is_asked_for_is_done(model: IART, monkeypatch: pytest.MonkeyPatch)
     having(monkeypatch, 0)
     assert plan_tiling(model, 480, 720, tile=None) == Tiling(16, 3, None)
     assert plan_tiling(model, 480, 720, window=9, overlap=1, tile=200) == Tiling(9, 1, 200)
-    with pytest.raises(OptionsError, match="tile must be at least 40 pixels, got 33"):
-        plan_tiling(model, 480, 720, tile=33)
+    with pytest.raises(OptionsError, match="tile must be at least 32 pixels, got 31"):
+        plan_tiling(model, 480, 720, tile=31)
     with pytest.raises(OptionsError, match="overlap must be"):
         plan_tiling(model, 480, 720, window=3, overlap=2)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iart.errors import OptionsError
 
-TILE_OVERLAP = 32
+TILE_OVERLAP = 24
 """Pixels that neighbouring tiles share."""
 FEATHER_SHARE = 0.25
 """Of the overlap: where one tile fades into the other."""

@@ -22,7 +22,7 @@ TileOption = int | Literal["auto"] | None
 
 SAFE_SHARE = 0.75
 """Of the free memory is planned with: the estimate is good to ±30 %."""
-SMALLEST_TILE = 3 * TILE_OVERLAP
+SMALLEST_TILE = 4 * TILE_OVERLAP
 """Smaller ones would do most of the work twice."""
 SHORTEST_WINDOW = 4
 FLOW_TILES = 4

@@ -96,7 +96,7 @@ class Block(nn.Module):
             normed = normed.masked_fill(chunk.padding, 0)
         attended = self.attention(normed, biases, chunk.sections, only_middle=only_middle)
         cells = middle(cells) if only_middle else cells
-        if draws is None:
+        if draws is None:  # not a look at the rate: compiled code would differ from block to block
             cells = cells + attended
             return cells + self.mlp(self.norm2(cells))
         cells = cells + drop_path(attended, self.drop, attention_draws)
