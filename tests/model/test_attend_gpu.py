@@ -1,0 +1,187 @@
+"""The kernels for GPUs compute what PyTorch does, on a GPU or in Triton's interpreter, and compile.
+
+The interpreter must be chosen before Triton is imported: a process of its own runs this file there.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iart.model.align import SNAP, ImplicitAlign, sine_encoding
+
+triton = pytest.importorskip("triton", minversion="3.3")
+attend_gpu = pytest.importorskip("iart.model.attend_gpu")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+needs_compiler = pytest.mark.skipif(INTERPRETED, reason="here, Triton interprets")
+SHARED_MEMORY = 96 * 2**10  # bytes; what GPUs from 2020 on have at least
+# float16 and bfloat16 round inputs of about 4, weights and results.
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-5, torch.float16: 2**-8}
+dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> str:
+    if not INTERPRETED:
+        if not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1":
+            pytest.skip("needs a GPU; otherwise the interpreter runs it")
+        return "cuda"
+    # Triton 3.9 interprets dots of bfloat16 as those of the integers that have the same bits.
+    builder: Any = triton.runtime.interpreter.InterpreterBuilder
+    create_dot, float32 = builder.create_dot, triton.language.float32
+
+    def dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return create_dot(self, *(self.create_fp_ext(x, float32) for x in (a, b)), *rest)
+
+    monkeypatch.setattr(builder, "create_dot", dot)
+    return "cpu"
+
+
+@needs_compiler
+def test_in_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
+
+
+def windows(s: int, n: int, q: int, k: int, d: int) -> list[Tensor]:
+    """Queries, keys and values as the projections give them, and a bias stored by key."""
+    generator = torch.Generator().manual_seed(0)
+    packed = torch.randn(s, k, 3 * n * d, generator=generator)
+    query, key, value = (x.unflatten(-1, (n, d)).transpose(1, 2) for x in packed.chunk(3, -1))
+    bias = torch.randn(n, k, q, generator=generator).mT
+    bias[:, : q // 2, : k // 2] -= 100  # the first keys, which are seen first
+    return [query[:, :, k - q :], key, value, bias]
+
+
+def assert_attends(inputs: list[Tensor], device: str, dtype: torch.dtype):
+    rounded = [x.to(device, dtype) for x in inputs]
+    out = attend_gpu.attend(*rounded)
+    query, key, value, bias = (x.double() for x in rounded)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+    assert out.dtype == dtype
+    assert out.transpose(1, 2).is_contiguous()
+    tolerance = TOLERANCES[dtype]
+    torch.testing.assert_close(
+        out.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True
+    )
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 6, 64, 192, 20),
+        (3, 4, 48, 48, 12),
+        (2, 4, 16, 48, 12),
+        (1, 1, 1, 1, 1),
+        (3, 2, 5, 7, 3),
+        (1, 2, 67, 90, 64),
+    ],
+)
+def test_attend(sizes: tuple[int, int, int, int, int], device: str, dtype: torch.dtype):
+    assert_attends(windows(*sizes), device, dtype)
+
+
+def test_attend_without_windows(device: str):
+    query, key, value, bias = (x.to(device) for x in windows(1, 2, 3, 5, 4))
+    assert attend_gpu.attend(query[:0], key[:0], value[:0], bias).shape == (0, 2, 3, 4)
+
+
+@pytest.mark.parametrize("scale", [30.0, 1e4, 1e18])
+def test_attend_does_not_overflow(scale: float, device: str):
+    query, *others = windows(2, 1, 16, 40, 4)
+    assert_attends([scale * query, *others], device, torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in the interpreter
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_attend_shows_what_is_not_finite_where_pytorch_does(which: int, wrong: float, device: str):
+    inputs = windows(2, 2, 16, 40, 4)
+    inputs[which] = inputs[which].clone()
+    inputs[which][0, 0, 3, 1] = wrong
+    assert_attends(inputs, device, torch.float32)
+
+
+def align_inputs(align: ImplicitAlign, source: Tensor, current: Tensor, flow: Tensor):
+    """What the module gives to its last step, and flow as a view of its (y, x)."""
+    b, h, w, c = source.shape
+    by_pixel = flow.flip(1).permute(0, 2, 3, 1).reshape(b * h * w, 2)
+    fraction = sine_encoding(by_pixel - (by_pixel + SNAP).floor(), c, extent=2.0)
+    query = align.query(current.view(-1, c) + fraction) * (c // align.heads) ** -0.5
+    key, value = (project(source).view(-1, c) for project in (align.key, align.value))
+    biases = (align.position_bias[0] @ x.weight.T for x in (align.key, align.value))
+    return [query, *torch.stack((key, value), 1).unbind(1), *biases], by_pixel
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("b", "h", "w", "c", "n"),
+    [(1, 7, 9, 120, 6), (2, 9, 4, 48, 4), (2, 1, 1, 12, 3), (1, 2, 33, 8, 1)],
+)
+@torch.no_grad()
+def test_resample(b: int, h: int, w: int, c: int, n: int, device: str, dtype: torch.dtype):
+    torch.manual_seed(0)
+    align = ImplicitAlign(c, n).double()
+    align.query.weight *= 8
+    source, current = torch.randn(2, b, h, w, c, dtype=torch.float64)
+    flow = 3 * torch.randn(b, 2, h, w)
+    flow.view(-1)[::5].round_()
+    flow.view(-1)[1::5].round_().sub_(SNAP / 4)  # counts as on the integer
+    flow.view(-1)[2::7] *= 1e12
+    flow.view(-1)[3::31] = -torch.inf
+    flow = flow.nan_to_num(posinf=1e30, neginf=-1e30)
+    maps, by_pixel = align_inputs(align, source, current, flow)
+    maps = [x.to(device, dtype) for x in maps]
+    out = attend_gpu.resample(*maps, by_pixel.to(device), (h, w), n)
+    assert out.dtype == dtype
+    expected = align(source, current, flow).view(-1, c)
+    tolerance = TOLERANCES[dtype]
+    torch.testing.assert_close(out.double().cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any], sm: int) -> Any:
+    """Ahead of time, for GPUs of this compute capability."""
+    options = {
+        name: constants.pop(name) for name in list(constants) if name not in kernel.arg_names
+    }
+    types = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+    signature = {name: "constexpr" if name in constants else "i32" for name in kernel.arg_names}
+    signature |= {name: types[x.dtype] for name, x in tensors.items()}
+    aligned = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in tensors}
+    source = triton.compiler.ASTSource(kernel, signature, constants, aligned)
+    target = triton.backends.compiler.GPUTarget("cuda", sm, 32)
+    return triton.compile(source, target=target, options=options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sm", [80, 90])
+def test_compiles_for(sm: int, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for n, k, d in ((6, 192, 20), (4, 48, 12)):
+        query, key, value, bias = (x.to(dtype) for x in windows(1, n, k, k, d))
+        tensors = {"query": query, "key": key, "value": value}
+        constants = attend_gpu.attend_constants(**tensors)
+        tensors |= {"bias": bias, "out": query}
+        attend = compiled(attend_gpu.attend_kernel, tensors, constants, sm)
+
+        x = torch.zeros(4, n * d, dtype=dtype)
+        constants = attend_gpu.resample_constants(x, x, x, n)
+        names = ["query", "key", "value", "key_bias", "value_bias", "out"]
+        tensors = dict.fromkeys(names, x) | {"flow": torch.zeros(4, 2)}
+        resample = compiled(attend_gpu.resample_kernel, tensors, constants, sm)
+
+        for kernel in (attend, resample):
+            assert len(kernel.asm["cubin"]) > 0
+            assert kernel.metadata.shared <= SHARED_MEMORY
