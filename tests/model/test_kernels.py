@@ -269,7 +269,7 @@ def test_a_missing_folder_is_no_missing_compiler(
 
 def test_an_unknown_backend_is_refused():
     refused = pytest.raises(
-        OptionsError, match="unknown backend 'cuda': pass native, torch, compile"
+        OptionsError, match="unknown backend 'cuda': pass native, torch, triton, compile"
     )
     with refused, kernels.chosen("cuda"):
         pass

@@ -34,7 +34,7 @@ def bench(
     precision: Precision = "float32",
     backend: Annotated[
         str,
-        Option(help="native (in C++ on the CPU, by g++), torch, or compile (for GPUs)."),
+        Option(help="native (in C++ on the CPU, by g++), torch; for GPUs triton, compile."),
     ] = "native",
     threads: Threads = None,
     growth: Annotated[

@@ -1,4 +1,4 @@
-"""Other ways to the same numbers: C++ on the CPU, or blocks and alignment by `torch.compile`.
+"""Other ways to the same numbers: C++ on the CPU, Triton on GPUs, or `torch.compile`.
 
 The C++ is compiled for this very processor when it is first needed. That takes half a second,
 Linux, a processor with AVX2, and g++ or what `CXX` names. Elsewhere PyTorch's own operations do the
@@ -6,6 +6,7 @@ same; on Linux a note says why.
 """
 
 import ctypes
+import importlib.util
 import logging
 import math
 import os
@@ -33,10 +34,10 @@ FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-Xpreprocessor", "-fopenmp"),
     *("-shared", "-fPIC", "-nostdlib", "-fno-exceptions"),
 )
-BACKENDS = ("native", "torch", "compile")
-"""What computes blocks and alignment: PyTorch's operations, on the CPU with our kernels where they
-can be had; these operations alone; or what `torch.compile` makes of them for each shape (meant for
-GPUs)."""
+BACKENDS = ("native", "torch", "triton", "compile")
+"""What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
+they can be had; these operations alone; on a GPU, and without a gradient, our kernels in Triton; or
+what `torch.compile` makes of them, and of all that blocks do, for each shape."""
 _backend = "native"
 CPU = torch.device("cpu")
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -70,10 +71,15 @@ def attend(
     value: Float[Tensor, "s n k d"],
     bias: Float[Tensor, "n q k"],
 ) -> Float[Tensor, "s n q d"] | None:
-    """softmax(QKᵀ / √d + bias) V on the CPU, in the memory order (s q n d).
+    """softmax(QKᵀ / √d + bias) V, in the memory order (s q n d).
 
     None if there is no kernel for that: on this machine, or for these types, sizes and strides.
     """
+    strides = {x.stride(3) for x in (query, key, value)}
+    if _suits_gpu(query, key, value, bias) and strides == {1} and query.shape[3] <= 64:
+        from iart.model import gpu_kernels
+
+        return gpu_kernels.attend(query, key, value, bias)
     kernels = _suitable(query, key, value)
     if kernels is None:
         return None
@@ -122,7 +128,7 @@ def resample(
     places: Int[Tensor, " p"],
     size: tuple[int, int],
 ) -> Float[Tensor, "p c"] | None:
-    """What `ImplicitAlign` does with its projections on the CPU, without a gradient; None as above.
+    """What `ImplicitAlign` does with its projections, without a gradient; None as above.
 
     Args:
         query: already scaled.
@@ -134,6 +140,11 @@ def resample(
         size: (h, w) of the maps.
     """
     inputs = query, key, value, *biases, floor
+    if _suits_gpu(*inputs):  # there, all pixels come at once
+        from iart.model import gpu_kernels
+
+        asks, key, value = (x.contiguous() for x in (query.flatten(1), key, value))
+        return gpu_kernels.resample(asks, key, value, *biases, floor, size, query.shape[1])
     suits = torch.float32, "cpu", False
     if any((x.dtype, x.device.type, x.requires_grad) != suits for x in inputs):
         return None
@@ -159,8 +170,9 @@ def chosen(backend: str) -> Iterator[None]:
     global _backend
     if backend not in BACKENDS:
         raise OptionsError(f"unknown backend '{backend}': pass {', '.join(BACKENDS)}")
-    if backend == "compile" and shutil.which(_compiler()[0]) is None:
-        _log.info("blocks are not compiled: %s", _no_compiler(_compiler()[0]))
+    lacking = _lacking(backend)
+    if lacking:
+        _log.info("the backend is torch, not %s: %s", backend, lacking)
         backend = "torch"
     before, _backend = _backend, backend
     try:
@@ -174,6 +186,8 @@ def in_use(device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> st
     if _backend == "native":
         suits = device.type == "cpu" and dtype == torch.float32
         return "native" if suits and _kernels() is not None else "torch"
+    if _backend == "triton" and device.type != "cuda":
+        return "torch"
     return _backend
 
 
@@ -185,6 +199,21 @@ def compiled(function: F) -> F:
 @cache
 def _compiled_by_torch(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return torch.compile(function, dynamic=False)
+
+
+def _lacking(backend: str) -> str | None:
+    """Why this machine cannot do it; None if it can."""
+    if backend == "triton":
+        # PyTorch for GPUs brings it along.
+        has_triton = importlib.util.find_spec("triton") is not None
+        return None if has_triton and torch.cuda.is_available() else "it needs Triton and a GPU"
+    if backend == "compile" and shutil.which(_compiler()[0]) is None:
+        return _no_compiler(_compiler()[0])
+    return None
+
+
+def _suits_gpu(*inputs: Tensor) -> bool:
+    return _backend == "triton" and all(x.is_cuda and not x.requires_grad for x in inputs)
 
 
 def _suitable(*maps: Float[Tensor, "s n _ d"]) -> ctypes.CDLL | None:

@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from iart.model import kernels
 from iart.model.attend import Attend
 from iart.model.conv import Linear, pointwise
 
@@ -237,7 +238,9 @@ def _attend(
     if query.device.type == "cpu" and query.dtype == torch.float32:
         attended = Attend.apply(query, key, value, bias)
     else:
-        attended = attend_fused(query, key, value, bias)
+        attended = kernels.attend(query, key, value, bias)
+        if attended is None:
+            attended = attend_fused(query, key, value, bias)
     return attended.transpose(1, 2).flatten(2)
 
 

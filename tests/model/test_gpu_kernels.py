@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from iart.model import IART, kernels
 from iart.model.align import SNAP, ImplicitAlign, sine_encoding
+from tests.model.formula import with_formula_weights
+from tests.model.test_pieces import SMALL
 
 triton = pytest.importorskip("triton", minversion="3.3")
-attend_gpu = pytest.importorskip("iart.model.attend_gpu")
+gpu_kernels = pytest.importorskip("iart.model.gpu_kernels")
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 needs_compiler = pytest.mark.skipif(INTERPRETED, reason="here, Triton interprets")
@@ -45,6 +48,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
@@ -65,7 +69,7 @@ def windows(s: int, n: int, q: int, k: int, d: int) -> list[Tensor]:
 
 def assert_attends(inputs: list[Tensor], device: str, dtype: torch.dtype):
     rounded = [x.to(device, dtype) for x in inputs]
-    out = attend_gpu.attend(*rounded)
+    out = gpu_kernels.attend(*rounded)
     query, key, value, bias = (x.double() for x in rounded)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
     assert out.dtype == dtype
@@ -94,7 +98,7 @@ def test_attend(sizes: tuple[int, int, int, int, int], device: str, dtype: torch
 
 def test_attend_without_windows(device: str):
     query, key, value, bias = (x.to(device) for x in windows(1, 2, 3, 5, 4))
-    assert attend_gpu.attend(query[:0], key[:0], value[:0], bias).shape == (0, 2, 3, 4)
+    assert gpu_kernels.attend(query[:0], key[:0], value[:0], bias).shape == (0, 2, 3, 4)
 
 
 @pytest.mark.parametrize("scale", [30.0, 1e4, 1e18])
@@ -143,11 +147,25 @@ def test_resample(b: int, h: int, w: int, c: int, n: int, device: str, dtype: to
     flow = flow.nan_to_num(posinf=1e30, neginf=-1e30)
     maps, by_pixel = align_inputs(align, source, current, flow)
     maps = [x.to(device, dtype) for x in maps]
-    out = attend_gpu.resample(*maps, by_pixel.to(device), (h, w), n)
+    out = gpu_kernels.resample(*maps, by_pixel.to(device), (h, w), n)
     assert out.dtype == dtype
     expected = align(source, current, flow).view(-1, c)
     tolerance = TOLERANCES[dtype]
     torch.testing.assert_close(out.double().cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+@torch.inference_mode()
+def test_the_network_gives_the_same(device: str, monkeypatch: pytest.MonkeyPatch):
+    model = with_formula_weights(IART(SMALL)).to(device)
+    clip = torch.rand(1, 3, 3, 13, 9, generator=torch.Generator().manual_seed(0)).to(device)
+    with kernels.chosen("torch"):
+        expected = model(clip)
+    if INTERPRETED:
+        monkeypatch.setattr(kernels, "_suits_gpu", lambda *_: True)
+    with kernels.chosen("torch" if INTERPRETED else "triton"):
+        out = model(clip)
+    assert not out.equal(expected)  # or nothing was told to compute otherwise
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
 def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any], sm: int) -> Any:
@@ -165,6 +183,7 @@ def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any],
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sm", [80, 90])
 def test_compiles_for(sm: int, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -172,15 +191,15 @@ def test_compiles_for(sm: int, dtype: torch.dtype, tmp_path: Path, monkeypatch: 
     for n, k, d in ((6, 192, 20), (4, 48, 12)):
         query, key, value, bias = (x.to(dtype) for x in windows(1, n, k, k, d))
         tensors = {"query": query, "key": key, "value": value}
-        constants = attend_gpu.attend_constants(**tensors)
+        constants = gpu_kernels.attend_constants(**tensors)
         tensors |= {"bias": bias, "out": query}
-        attend = compiled(attend_gpu.attend_kernel, tensors, constants, sm)
+        attend = compiled(gpu_kernels.attend_kernel, tensors, constants, sm)
 
         x = torch.zeros(4, n * d, dtype=dtype)
-        constants = attend_gpu.resample_constants(x, x, x, n)
+        constants = gpu_kernels.resample_constants(x, x, x, n)
         names = ["query", "key", "value", "key_bias", "value_bias", "out"]
         tensors = dict.fromkeys(names, x) | {"flow": torch.zeros(4, 2)}
-        resample = compiled(attend_gpu.resample_kernel, tensors, constants, sm)
+        resample = compiled(gpu_kernels.resample_kernel, tensors, constants, sm)
 
         for kernel in (attend, resample):
             assert len(kernel.asm["cubin"]) > 0
