@@ -273,3 +273,10 @@ def test_an_unknown_backend_is_refused():
     )
     with refused, kernels.chosen("cuda"):
         pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_a_note_says_that_triton_has_none(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "iart"), kernels.chosen("triton"):
+        assert kernels.in_use() == "torch"
+    assert "not triton: it needs Triton and a GPU" in caplog.text

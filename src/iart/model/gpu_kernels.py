@@ -42,7 +42,6 @@ def attend(
     """
     s, n, q, d = query.shape
     out = query.new_empty(s, q, n, d).transpose(1, 2)
-    tensors = (query, key, value, bias.contiguous(), out)
     constants = attend_constants(query, key, value)
     # Programs of a window are neighbours, as they read the same rows; the bias of all heads stays
     # in the cache anyway.
@@ -50,7 +49,7 @@ def attend(
     if programs:
         kernel: Any = attend_kernel
         with torch.cuda.device_of(query):
-            kernel[programs,](*tensors, **constants)
+            kernel[programs,](query, key, value, bias.contiguous(), out, **constants)
     return out
 
 
@@ -139,8 +138,8 @@ def attend_kernel(
         summed = tl.dot(weights, of_value, summed * shrink[:, None], input_precision=precision)
         largest = new_largest
     mean = summed / total[:, None]
-    place = out + q[:, None] * (heads * channels) + d
-    tl.store(place, mean.to(out.dtype.element_ty), q_mask & d_mask)
+    out += q[:, None] * (heads * channels) + d
+    tl.store(out, mean.to(out.dtype.element_ty), q_mask & d_mask)
 
 
 def resample(
@@ -185,7 +184,8 @@ def resample_constants(query: Tensor, key: Tensor, value: Tensor, heads: int) ->
     return rows | sizes | options | {"pixels_at_once": PIXELS, "snap": SNAP}
 
 
-@triton.jit
+# Compiled once for all sizes: that they are multiples of something brings nothing.
+@triton.jit(do_not_specialize=["pixels", "height", "width", "flow_row", "flow_axis"])
 @no_type_check
 def resample_kernel(
     query,
@@ -247,5 +247,4 @@ def resample_kernel(
             summed = summed * shrink[:, None] + weight[:, None] * of_value
             largest = new_largest
         mean = summed / total[:, None]
-        target = out + here * (heads * channels) + c
-        tl.store(target, mean.to(out.dtype.element_ty), mask)
+        tl.store(out + here * (heads * channels) + c, mean.to(out.dtype.element_ty), mask)

@@ -204,9 +204,10 @@ def _compiled_by_torch(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 def _lacking(backend: str) -> str | None:
     """Why this machine cannot do it; None if it can."""
     if backend == "triton":
-        # PyTorch for GPUs brings it along.
-        has_triton = importlib.util.find_spec("triton") is not None
-        return None if has_triton and torch.cuda.is_available() else "it needs Triton and a GPU"
+        # PyTorch for GPUs brings it along; older ones have no products of bfloat16.
+        usable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+        if not usable or importlib.util.find_spec("triton") is None:
+            return "it needs Triton and a GPU of compute capability 8.0"
     if backend == "compile" and shutil.which(_compiler()[0]) is None:
         return _no_compiler(_compiler()[0])
     return None
