@@ -38,7 +38,7 @@ def test_sizes_lie_on_both_sides_of_borders() -> None:
         1,
     ]
     with pytest.raises(OptionsError, match=r"^tile must be at least .* Pass a larger --width$"):
-        growing_sizes(IART(CONFIG), 2, HEIGHT, 16)
+        growing_sizes(IART(CONFIG), 2, HEIGHT, 8)
 
 
 def growth() -> Growth:
