@@ -1,6 +1,9 @@
 import json
 import math
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -68,6 +71,15 @@ def test_what_is_not_linear_is_found() -> None:
     ]  # fmt: skip
 
 
+def test_a_cost_too_little_to_be_seen_is_left_out(tmp_path: Path) -> None:
+    unseen = growth()
+    unseen = replace(unseen, by_frames=tuple(replace(c, peak_bytes=0) for c in unseen.by_frames))
+    found = {(finding.cost, finding.grows) for finding in find(unseen)}
+    assert len(found) == 5
+    assert ("memory", "frames") not in found
+    assert "memory against frames" not in write_growth(unseen, tmp_path)[1].read_text()
+
+
 def test_the_line_that_fits_best() -> None:
     assert straight_line([1.0, 2.0, 4.0], [5.0, 7.0, 11.0]) == pytest.approx([5, 7, 11])
     x, y = [1.0, 2.0, 3.0, 5.0], [2.0, 3.5, 3.0, 6.0]
@@ -110,6 +122,25 @@ def test_memory_in_use_is_the_same_every_time() -> None:
         DeviceError, match=r"memory could not be measured: .*unknown model 'light2'"
     ):
         peaks_of_a_process("light2", "cpu", [size], "float32")
+
+
+PEAKS_STAY = """
+from pathlib import Path
+import torch
+from iart.bench import probes
+from iart.bench.peaks import Size, peaks_on_device
+probes.CLEAR_REFS = Path("/proc/no such file")
+assert not probes.reset_peak_memory(torch.device("cpu"))
+print(*peaks_on_device("light", "cpu", [Size(4, 180, 320)], "float32"))
+"""
+
+
+def test_memory_where_peaks_stay() -> None:
+    """As on macOS, and in sandboxes without this file of Linux; in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-c", PEAKS_STAY], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) > 4 * 48 * Size(4, 180, 320).pixels
 
 
 def test_memory_is_that_of_the_backend_that_is_timed(

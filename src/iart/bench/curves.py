@@ -63,12 +63,14 @@ def format_growth(growth: Growth) -> str:
 
 
 def find(growth: Growth) -> list[Finding]:
-    """How linear each cost is in what grows."""
+    """How linear each cost is in what grows; nothing of one that was too little to be seen."""
     found: list[Finding] = []
     for series, (grows, place_of) in SERIES.items():
         costs: tuple[Cost, ...] = getattr(growth, series)
         for name, (_, cost_of) in COSTS.items():
             heights = [cost_of(cost) for cost in costs]
+            if min(heights) <= 0:
+                continue
             line = straight_line([place_of(cost) for cost in costs], heights)
             off = max(abs(y / height - 1) for y, height in zip(line, heights, strict=True))
             steps = jumps(costs, cost_of).values()
@@ -118,6 +120,8 @@ def _charts(growth: Growth) -> list[str]:
         names = [f"{cost.size.frames} × {cost.size.width}x{cost.size.height}" for cost in costs]
         for name, (unit, cost_of) in COSTS.items():
             measured = [cost_of(cost) for cost in costs]
+            if min(measured) <= 0:
+                continue
             lines = {
                 f"{name}, measured": measured,
                 "straight line": straight_line(places, measured),

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from iart.bench.operations import STAGES
 from iart.model import IART
 
+CLEAR_REFS = Path("/proc/self/clear_refs")
+"""Of Linux: where a process resets its peak."""
+
 
 class StageTimes:
     """Seconds of each stage; on a GPU by its own clock, so that nothing waits."""
@@ -108,12 +111,19 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from now, where the system can (Linux, CUDA)."""
+def reset_peak_memory(device: torch.device) -> bool:
+    """Let `peak_memory` count from now; false where the system cannot.
+
+    CUDA can, and Linux but for sandboxes that lack a part of /proc.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return True
+    try:
+        CLEAR_REFS.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def peak_memory(device: torch.device) -> int:
