@@ -29,10 +29,11 @@ from plain import PlainIART
 from torch import Tensor, nn
 
 from iart.allocator import keep_freed_memory
-from iart.bench.measure import load_network, made_clip, matmul_rate
+from iart.bench.measure import check_memory, load_network, made_clip, matmul_rate
 from iart.bench.operations import count_operations
 from iart.bench.probes import now, peak_memory, reset_peak_memory
 from iart.device import PRECISIONS, autocast, pick_precision
+from iart.errors import IARTError
 from iart.model.kernels import BACKENDS, chosen
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -130,6 +131,7 @@ def compare(
     ours = load_network(name, device)
     if name == "full":
         ours = with_formula_weights(ours)
+    check_memory(ours, *size)
     plain = PlainIART(ours.config)
     plain.load_state_dict(ours.state_dict())
     models: dict[str, nn.Module] = {"plain": plain, "ours": ours}
@@ -210,6 +212,17 @@ def table(c: Comparison) -> str:
     return "\n".join(lines)
 
 
+def at_least_one(text: str) -> int:
+    """For the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: the number is none, or below 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got '{text}'")
+    return int(text)
+
+
 def main() -> None:
     """Read the command line, print the table."""
     parser = argparse.ArgumentParser(
@@ -217,8 +230,8 @@ def main() -> None:
     )
     parser.add_argument("model", nargs="?", default="full", help="full, light or a file")
     for side in ("frames", "height", "width"):
-        parser.add_argument(f"--{side}", type=int)
-    parser.add_argument("--repeats", type=int, default=2)
+        parser.add_argument(f"--{side}", type=at_least_one)
+    parser.add_argument("--repeats", type=at_least_one, default=2)
     parser.add_argument("--train", action="store_true", help="forward and backward")
     parser.add_argument("--checkpointing", action="store_true", help="recompute, with --train")
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="of ours")
@@ -226,6 +239,10 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"there is no folder '{args.json.parent}' for --json")
+    if args.checkpointing and not args.train:
+        parser.error("--checkpointing goes with --train")
     keep_freed_memory()  # as the command does
     convolutions = getattr(torch.backends.cudnn, "conv", None)  # torch 2.9 and later
     if convolutions is not None:
@@ -235,16 +252,19 @@ def main() -> None:
     size = [
         usual_side if side is None else side for side, usual_side in zip(asked, usual, strict=True)
     ]
-    with chosen(args.backend):
-        comparison = compare(
-            args.model,
-            size,
-            repeats=args.repeats,
-            train=args.train,
-            checkpointing=args.checkpointing,
-            device=args.device,
-            precision=args.precision,
-        )
+    try:
+        with chosen(args.backend):
+            comparison = compare(
+                args.model,
+                size,
+                repeats=args.repeats,
+                train=args.train,
+                checkpointing=args.checkpointing,
+                device=args.device,
+                precision=args.precision,
+            )
+    except IARTError as error:
+        parser.error(str(error))
     print(table(comparison))
     if args.json:
         derived = {
