@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iart.errors import OptionsError
 from iart.model import IART, kernels
@@ -149,6 +150,19 @@ def test_threads_may_attend_at_once():
     assert found == [True] * 60
 
 
+def test_tensors_without_numbers_have_a_shape():
+    with FakeTensorMode():
+        out = Attend.apply(*(torch.empty_like(x) for x in head_tensors(2, 3, 16, 16, 4)))
+    assert out.shape == (2, 3, 16, 4)
+
+
+def test_a_bias_of_another_type_is_not_read_as_float32():
+    query, key, value, bias = head_tensors(2, 2, 16, 16, 4)
+    for dtype in (torch.float64, torch.bfloat16):
+        assert kernels.attend(query, key, value, bias.to(dtype)) is None
+        assert kernels.differentiate(query, key, value, bias.to(dtype), query) is None
+
+
 @pytest.mark.parametrize("what", ["double", "odd", "channels apart", "nothing"])
 def test_what_does_not_suit_goes_to_pytorch(what: str):
     inputs = head_tensors(2, 2, 16, 16, 4)
@@ -230,7 +244,11 @@ def test_openmp_is_that_of_pytorch():
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no kernel to miss")
 @pytest.mark.parametrize(
     ("compiler", "reason"),
-    [("no-such-g++ -v", "no compiler 'no-such-g++'"), ("false", "false did not compile")],
+    [
+        ("no-such-g++ -v", "no compiler 'no-such-g++'"),
+        ("no-such-g++ '", "no compiler 'no-such-g++ ''"),
+        ("false", "false did not compile"),
+    ],
 )
 def test_without_a_compiler_a_note_says_so_once(
     monkeypatch: pytest.MonkeyPatch,

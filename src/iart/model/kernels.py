@@ -24,6 +24,7 @@ from typing import TypeVar, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import Parameter
 
 from iart.errors import OptionsError
 
@@ -80,7 +81,7 @@ def attend(
         from iart.model import gpu_kernels
 
         return gpu_kernels.attend(query, key, value, bias)
-    kernels = _suitable(query, key, value)
+    kernels = _suitable(bias, query, key, value)
     if kernels is None:
         return None
     out = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
@@ -100,7 +101,7 @@ def differentiate(
     grad: Float[Tensor, "s n q d"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Gradients of query, key, value and bias from that of what `attend` gives; None as there."""
-    kernels = _suitable(query, key, value, grad)
+    kernels = _suitable(bias, query, key, value, grad)
     if kernels is None:
         return None
     grads = [torch.empty_like(x) for x in (query, key, value)]
@@ -148,7 +149,7 @@ def resample(
     suits = torch.float32, "cpu", False
     if any((x.dtype, x.device.type, x.requires_grad) != suits for x in inputs):
         return None
-    kernels = _usable()
+    kernels = _usable(*inputs)
     if kernels is None or query.shape[2] % 4:
         return None
     inputs = [x.contiguous() for x in inputs]
@@ -217,16 +218,22 @@ def _suits_gpu(*inputs: Tensor) -> bool:
     return _backend == "triton" and all(x.is_cuda and not x.requires_grad for x in inputs)
 
 
-def _suitable(*maps: Float[Tensor, "s n _ d"]) -> ctypes.CDLL | None:
-    suits = torch.float32, "cpu", 1
-    if any((x.dtype, x.device.type, x.stride(3)) != suits for x in maps) or not maps[0].numel():
+def _suitable(bias: Float[Tensor, "n q k"], *maps: Float[Tensor, "s n _ d"]) -> ctypes.CDLL | None:
+    if any((x.dtype, x.device.type) != (torch.float32, "cpu") for x in (bias, *maps)):
         return None
-    kernels = _usable()
+    if any(x.stride(3) != 1 for x in maps) or not maps[0].numel():
+        return None
+    kernels = _usable(bias, *maps)
     return None if kernels is None or maps[0].shape[2] % kernels.iart_lanes() else kernels
 
 
-def _usable() -> ctypes.CDLL | None:
+def _usable(*tensors: Tensor) -> ctypes.CDLL | None:
+    """None where PyTorch only writes down what is done, or where a tensor has no numbers."""
     if _backend != "native" or torch.compiler.is_compiling():
+        return None
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return None
+    if any(type(x) not in (Tensor, Parameter) for x in tensors):
         return None
     return _kernels()
 
@@ -273,13 +280,18 @@ def _compiled() -> ctypes.CDLL:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=60,
         )
         return ctypes.CDLL(str(library))
 
 
 def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    named = os.environ.get("CXX", "")
+    try:
+        return shlex.split(named) or ["g++"]
+    except ValueError:  # a quote that is not closed
+        return [named]
 
 
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
