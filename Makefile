@@ -5,25 +5,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test slow check bench venv
+.PHONY: help demo test slow docs check bench venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    enlarge a clip that ships with the package; results in demo/'
 	@echo 'make test    the tests (minutes)'
 	@echo 'make slow    the long tests'
+	@echo 'make docs    the pages of docs/ as a site in docs/_build/'
 	@echo 'make check   format, lint, types'
 	@echo 'make bench   speed and memory of the model'
 	@echo 'make venv    only set .venv up'
 
 demo: $(READY)
-	$(BIN)/iart demo
+	$(BIN)/iart demo --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -44,5 +48,5 @@ $(READY): pyproject.toml
 	  echo 'making .venv'; $(PYTHON) -m venv --clear .venv; }
 	@echo 'installing into .venv (PyTorch is large: this takes minutes)'
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[train,metrics]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[train,metrics,web]' --group dev
 	@touch $@

@@ -28,13 +28,13 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.allocator import keep_freed_memory
-from iart.inference.order import Order, Target
-from iart.inference.reading import Reading
-from iart.inference.video import upscale_video
-from iart.video.color import from_rgb
-from iart.video.dry_mux import add_video
-from iart.video.film import EncodingOptions, FilmPlan
+from iart.pictures.color import from_rgb
+from iart.runtime import keep_freed_memory
+from iart.upscaling.film.plan import UpscalePlan, plan_upscale
+from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.run import upscale_video
+from iart.video.write.encoder import add_video
+from iart.video.write.film import EncodingOptions, FilmPlan
 
 WIDTH, HEIGHT, RATE = 720, 576, 25
 SCENE = 100
@@ -123,15 +123,16 @@ def encoder_alone(plan: FilmPlan, pictures: list[av.VideoFrame], path: Path) -> 
         output.mux(stream.encode(None))
 
 
-def finished(target: Target, reading: Reading, plan: FilmPlan) -> Iterator[av.VideoFrame]:
+def finished(plan: UpscalePlan) -> Iterator[av.VideoFrame]:
     """The pictures that the pipeline gives its encoder."""
-    encode, timeline, network = plan.encode, plan.encode.timeline(), Bicubic()
-    with reading.open() as reader:
-        for frame in target.conform.before(reader):
-            large = network(frame.data[None, None])[0, 0].clamp_(0, 1)
-            picture = from_rgb(large, encode.encoding.pixel_format, encode.source_color)
-            picture.pts, picture.time_base = timeline.place(frame).pts, encode.shape.time_base
-            yield picture
+    assert isinstance(plan.target, FilmPlan)
+    encode, network = plan.target.encode, Bicubic()
+    timeline = encode.timeline()
+    for frame in plan.conform.before(plan.reader):
+        large = network(frame.data[None, None])[0, 0].clamp_(0, 1)
+        picture = from_rgb(large, encode.encoding.pixel_format, encode.source_color)
+        picture.pts, picture.time_base = timeline.place(frame).pts, encode.shape.time_base
+        yield picture
 
 
 def main() -> None:
@@ -152,12 +153,9 @@ def main() -> None:
         source = Path(folder) / "source.mkv"
         output = Path(folder) / f"output.{arguments.container}"
         write_source(source, arguments.frames)
-        order = Order.to(output, Reading(source), encoding=encoding, size="1080p")
-        with order.reading.open() as reader:
-            target = order.plan(reader.info, order.reading)
-        plan = target.plan
+        with plan_upscale(UpscaleRequest(source, output, size="1080p", **encoding)) as planned:
+            pictures, plan = list(finished(planned)), planned.target
         assert isinstance(plan, FilmPlan)
-        pictures = list(finished(target, order.reading, plan))
         chosen = plan.encode.encoding
         shown = " ".join(f"{name}={value}" for name, value in chosen.options.items())
         print(f"{len(pictures)} frames, {os.cpu_count()} cores")

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import iart
-from iart.inference.enlarge import Enlarger
-from iart.inference.tiles import plan_tiles
-from iart.inference.tiling import Tiling, tile_multiple
 from iart.model import IART, IARTConfig
+from iart.upscaling.budget import Tiling, tile_multiple
+from iart.upscaling.enlarge import Enlarger
+from iart.upscaling.tiles import plan_tiles
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from windows import scenes
@@ -64,12 +64,12 @@ def main() -> None:
         for scene, clip in chosen.items():
             tile, multiple = clip.shape[-1] * 7 // 10, tile_multiple(model)
             everything = slice(0, len(clip))
-            whole = Enlarger(model, Tiling(len(clip), 0, None)).enlarge(clip, everything)
+            whole = Enlarger(model, Tiling(len(clip), 0, None)).enlarge(clip, everything)[0]
             for overlap in OVERLAPS:
                 if tile - overlap < multiple:
                     continue
                 enlarger = Enlarger(model, Tiling(len(clip), 0, tile), tile_overlap=overlap)
-                made = enlarger.enlarge(clip, everything)
+                made = enlarger.enlarge(clip, everything)[0]
                 errors = (made - whole).square().mean(dim=(1, 2, 3))
                 psnr = -10 * errors.clamp(min=1e-12).log10()
                 print(

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import iart
-from iart.data.degrade import degrade_bi, to_uint8
+from iart.pictures.degrade import degrade_bi, to_uint8
 
 WINDOWS = (12, 16, 24)
 OVERLAPS = (0, 1, 2, 3, 4, 5)
@@ -52,7 +52,7 @@ def main() -> None:
                 errors = (parts - whole).square().mean(dim=(1, 2, 3))
                 psnr = -10 * errors.clamp(min=1e-12).log10()
                 # Frames seen per frame kept, in a long scene.
-                work = window / (window - 2 * overlap)
+                work = window / (window - overlap)
                 print(
                     f"| {name} | {window} | {overlap} | {psnr.mean():.1f} | {psnr.min():.1f} "
                     f"| {work:.2f} |",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import nn
 
-from iart.model.align import SNAP
+from iart.model.kernels import SNAP
 
 Array = np.ndarray
 Weights = dict[str, Array]

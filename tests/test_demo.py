@@ -10,12 +10,13 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from iart import cli, demo
-from iart.data.degrade import degrade_bi, to_uint8
 from iart.demo import make_input, measure
 from iart.errors import OutputError
-from iart.video.reader import VideoReader
+from iart.pictures.degrade import degrade_bi, to_uint8
+from iart.video.read.reader import VideoReader
 from iart.weights import model_names
 from tests.video.clips import make_clip
 
@@ -70,6 +71,24 @@ def test_it_makes_videos_with_sound_and_a_picture(made: tuple[Path, str]):
     bicubic, iart, original = np.split(pixels[40:], 3, axis=1)
     assert np.array_equal(bicubic, iart)
     assert np.abs(bicubic - original).mean() > 2
+
+
+def test_files_that_it_did_not_make_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "make_input", lambda *_: pytest.fail("nothing is begun"))
+    for name in ("input.mkv", "bicubic.mp4", "iart.mp4", "compare.png"):
+        (file := tmp_path / name).write_text("mine")
+        with pytest.raises(OutputError, match=f"{name}': it exists; pass --overwrite"):
+            demo.run(tmp_path, "bicubic")
+        assert file.read_text() == "mine"
+        file.unlink()
+
+
+@pytest.mark.slow
+def test_a_quiet_one_prints_nothing(made: tuple[Path, str]):
+    folder, _ = made
+    words = ["-o", str(folder), "--model", "bicubic", "--overwrite", "--quiet"]
+    result = CliRunner().invoke(cli.app, ["demo", *words])
+    assert (result.exit_code, result.output) == (0, "")
 
 
 def test_it_prints_scores(made: tuple[Path, str]):

@@ -2,21 +2,36 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrizations import weight_norm
+from torch.optim.swa_utils import AveragedModel
 
 from iart import weights
 from iart.errors import DeviceError, OptionsError, OutputError, WeightsError
 from iart.model import IART, IARTConfig
 from iart.model.bicubic import Bicubic
-from iart.weights import convert, load_model, read_metadata, read_model, save_model, weights_hash
+from iart.weights import (
+    blend,
+    convert,
+    load_model,
+    read_metadata,
+    read_model,
+    save_model,
+    weights_hash,
+)
 from iart.weights.published import to_published, unused_tensors
 from tests.model.formula import with_formula_weights
 
@@ -131,13 +146,30 @@ def test_configuration_is_read_off_the_shapes(tmp_path: Path, window: int) -> No
     assert read_model(tmp_path / "w.pth").config == config
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda s: {"params": s}, lambda s: {"params_ema": s}])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("key", [None, "params", "params_ema", "state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
 def test_kinds_of_published_files(
-    tmp_path: Path, model: IART, state: State, wrap: Callable[[State], Any], prefix: str
+    tmp_path: Path, model: IART, state: State, key: str | None, prefix: str
 ) -> None:
     named = {prefix + name: tensor for name, tensor in state.items()}
-    assert_same(model, read_model(written(wrap(named), tmp_path / "w.pth")))
+    content = named if key is None else {key: named, "epoch": 3}
+    assert_same(model, read_model(written(content, tmp_path / "w.pth")))
+
+
+@pytest.mark.parametrize("texts", [None, {"format": "pt"}])
+def test_names_tell_the_layout_and_not_the_container(
+    tmp_path: Path, model: IART, state: State, texts: dict[str, str] | None
+) -> None:
+    published = tmp_path / "published.safetensors"
+    published.write_bytes(safetensors.torch.save(state, texts))
+    assert_same(model, read_model(published))
+    plain = tmp_path / "state.safetensors"
+    plain.write_bytes(safetensors.torch.save(model.state_dict(), texts))
+    assert_same(model, read_model(plain))
+    assert_same(model, read_model(written(model.state_dict(), tmp_path / "state.pth")))
+    more = {**model.state_dict(), "branches.extra": torch.zeros(1)}
+    with pytest.raises(WeightsError, match=r"unknown: branches\.extra"):
+        read_model(written(more, tmp_path / "more.pth"))
 
 
 def test_smoothed_weights_are_preferred(tmp_path: Path, model: IART, state: State) -> None:
@@ -203,7 +235,7 @@ def test_shipped_names(tmp_path: Path, model: IART, monkeypatch: pytest.MonkeyPa
     assets = tmp_path / "assets"
     assets.mkdir()
     save_model(model, assets / "small.safetensors")
-    monkeypatch.setattr("iart.weights.load.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("iart.files.shipped.resources.files", lambda package: tmp_path)
     assert weights.model_names() == ["bicubic", "small"]
     assert_same(model, load_model("small", "cpu"))
     convert("small", tmp_path / "small.pth")
@@ -492,6 +524,29 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, model: IART) -> None:
     assert_same(model, read_model(target))
 
 
+def test_a_blend_lies_between_two_models(tmp_path: Path, model: IART) -> None:
+    other = deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(3)
+    first, second = tmp_path / "first.pth", tmp_path / "second.safetensors"
+    save_model(model, first)
+    save_model(other, second)
+    for share, factor in ((0.0, 1.0), (0.25, 1.5), (1.0, 3.0)):
+        target = tmp_path / f"{share}.safetensors"
+        blend(first, second, share, target)
+        for mine, mixed in zip(model.parameters(), read_model(target).parameters(), strict=True):
+            torch.testing.assert_close(mixed, factor * mine)
+    assert_same(read_model(tmp_path / "1.0.safetensors"), other)
+    save_model(IART(replace(CONFIG, head_channels=4)), second)
+    with pytest.raises(WeightsError, match="head_channels 8 and 4"):
+        blend(first, second, 0.5, tmp_path / "out.pth")
+    with pytest.raises(OutputError, match="exists"):
+        blend(first, first, 0.5, tmp_path / "1.0.safetensors")
+    with pytest.raises(OptionsError, match="0 to 1"):
+        blend(first, first, 1.5, tmp_path / "out.pth")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_broken_model_is_not_written(tmp_path: Path, suffix: str) -> None:
     model = IART(CONFIG)
@@ -510,6 +565,105 @@ def test_a_broken_model_is_not_written(tmp_path: Path, suffix: str) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+compiled: Callable[[nn.Module], nn.Module] = partial(torch.compile, backend="eager")  # pyright: ignore[reportAssignmentType]
+
+
+def test_a_distributed_network_is_written_as_itself(tmp_path: Path, model: IART) -> None:
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)  # pyright: ignore[reportPrivateImportUsage]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        save_model(DistributedDataParallel(deepcopy(model)), tmp_path / "w.safetensors")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_same(model, read_model(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        compiled,
+        nn.DataParallel,
+        AveragedModel,
+        lambda network: nn.DataParallel(compiled(network)),
+    ],
+    ids=["compiled", "parallel", "averaged", "both"],
+)
+def test_a_wrapped_network_is_written_as_itself(
+    tmp_path: Path, model: IART, suffix: str, wrap: Callable[[IART], nn.Module]
+) -> None:
+    path = tmp_path / f"w{suffix}"
+    save_model(wrap(model), path)
+    assert_same(model, read_model(path))
+
+
+def test_a_network_with_a_compiled_part_is_written_as_itself(tmp_path: Path, model: IART) -> None:
+    partly = deepcopy(model)
+    partly.flow = compiled(partly.flow)  # pyright: ignore[reportAttributeAccessIssue]
+    assert any("_orig_mod" in name for name, _ in partly.named_parameters())
+    save_model(partly, tmp_path / "w.safetensors")
+    assert_same(model, read_model(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+def test_what_nothing_would_read_does_not_replace_a_good_file(tmp_path: Path, model: IART) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(model, path)
+    good = path.read_bytes()
+    changed = deepcopy(model)
+    weight_norm(changed.head.last)  # two tensors in place of one
+    with pytest.raises(WeightsError, match=r"would not be readable: missing: head\.last\.weight;"):
+        save_model(changed, path)
+    with pytest.raises(OptionsError, match="writes IART networks, not Bicubic"):
+        save_model(Bicubic(), path)
+    assert path.read_bytes() == good
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_default_types_change_nothing(
+    tmp_path: Path, model: IART, default: torch.dtype
+) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        for name in ("w.safetensors", "w.pth"):
+            save_model(model, tmp_path / name)
+            loaded = load_model(tmp_path / name, "cpu")
+            assert_same(model, loaded)
+            for (_, mine), (_, theirs) in zip(
+                model.named_buffers(), loaded.named_buffers(), strict=True
+            ):
+                assert mine.equal(theirs)
+                assert mine.dtype == theirs.dtype
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_reading_draws_no_random_numbers(tmp_path: Path, model: IART) -> None:
+    """Not even to put the state back after: threads that draw meanwhile would see it."""
+    path = tmp_path / "w.safetensors"
+    save_model(model, path)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    seen: list[Tensor] = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> None:
+        if event == "return" and frame.f_code.co_name == "__init__":
+            seen.append(torch.get_rng_state())
+
+    before = torch.get_rng_state()
+    sys.setprofile(trace)
+    try:
+        read_model(path)
+    finally:
+        sys.setprofile(None)
+    assert len(seen) > 100
+    assert all(state.equal(before) for state in seen)
+    assert torch.rand(4).equal(expected)
+
+
 def test_interrupted_writing_leaves_nothing(
     tmp_path: Path, model: IART, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,7 +673,7 @@ def test_interrupted_writing_leaves_nothing(
     path = tmp_path / "w.pth"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="no space left on the disk"):
         save_model(model, path)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
@@ -532,7 +686,7 @@ def test_where_and_how_weights_cannot_be_written(tmp_path: Path, model: IART) ->
         save_model(model, tmp_path / "w.safetensors", layout="published")
     with pytest.raises(OptionsError, match="dtype"):
         save_model(model, tmp_path / "w.pth", dtype=torch.int8)
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist"):
         save_model(model, tmp_path / "nowhere" / "w.pth")
 
 

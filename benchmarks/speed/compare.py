@@ -28,13 +28,18 @@ from jaxtyping import Float
 from plain import PlainIART
 from torch import Tensor, nn
 
-from iart.allocator import keep_freed_memory
-from iart.bench.measure import check_memory, load_network, made_clip, matmul_rate
-from iart.bench.operations import count_operations
+from iart.bench.measure import (
+    check_memory,
+    count_operations,
+    load_network,
+    made_clip,
+    matmul_rate,
+)
 from iart.bench.probes import now, peak_memory, reset_peak_memory
 from iart.device import PRECISIONS, autocast, pick_precision
 from iart.errors import IARTError
-from iart.model.kernels import BACKENDS, chosen
+from iart.model.kernels.dispatch import BACKENDS
+from iart.runtime import keep_freed_memory
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 from tests.model.formula import with_formula_weights
@@ -126,9 +131,10 @@ def compare(
     checkpointing: bool = False,
     device: str = "cpu",
     precision: str = "float32",
+    backend: str = "native",
 ) -> Comparison:
     """Measure both; `size` is frames, height, width."""
-    ours = load_network(name, device)
+    ours = load_network(name, device, backend=backend)
     if name == "full":
         ours = with_formula_weights(ours)
     check_memory(ours, *size)
@@ -253,16 +259,16 @@ def main() -> None:
         usual_side if side is None else side for side, usual_side in zip(asked, usual, strict=True)
     ]
     try:
-        with chosen(args.backend):
-            comparison = compare(
-                args.model,
-                size,
-                repeats=args.repeats,
-                train=args.train,
-                checkpointing=args.checkpointing,
-                device=args.device,
-                precision=args.precision,
-            )
+        comparison = compare(
+            args.model,
+            size,
+            repeats=args.repeats,
+            train=args.train,
+            checkpointing=args.checkpointing,
+            device=args.device,
+            precision=args.precision,
+            backend=args.backend,
+        )
     except IARTError as error:
         parser.error(str(error))
     print(table(comparison))

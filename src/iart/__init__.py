@@ -3,7 +3,8 @@
     model = iart.load_model("light")
     iart.upscale_video("in.mkv", "out.mkv", model)
 
-Names are loaded when they are first used, so that `iart --help` does not wait for PyTorch.
+Names are loaded when they are first used, so that `iart --help` does not wait for PyTorch. Imported
+before PyTorch, it has PyTorch's threads rest while they wait (`iart.runtime.rest_while_waiting`).
 """
 
 from importlib import import_module
@@ -21,34 +22,40 @@ from iart.errors import (
     TrainingError,
     WeightsError,
 )
+from iart.runtime import rest_while_waiting
+from iart.version import __version__
 
 if TYPE_CHECKING:
-    from iart.inference.upscale import upscale, upscale_frames
-    from iart.inference.video import upscale_video
     from iart.model import IART, IARTConfig
-    from iart.video.reader import VideoReader
-    from iart.video.writer import VideoWriter
-    from iart.weights import load_model, save_model
-
-__version__ = "0.1.0"
+    from iart.upscaling.clip import upscale, upscale_frames
+    from iart.upscaling.film.run import upscale_video
+    from iart.video.frame import Crop, Frame, Loss, VideoInfo
+    from iart.video.read.reader import VideoReader
+    from iart.video.write.writer import VideoWriter
+    from iart.weights import load_model, model_names, save_model
 
 __all__ = [
     "IART",
+    "Crop",
     "DamagedInputError",
     "DataError",
     "DeviceError",
+    "Frame",
     "IARTConfig",
     "IARTError",
     "InputError",
+    "Loss",
     "MissingExtraError",
     "OptionsError",
     "OutputError",
     "TrainingError",
+    "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "WeightsError",
     "__version__",
     "load_model",
+    "model_names",
     "save_model",
     "upscale",
     "upscale_frames",
@@ -56,16 +63,21 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(("Crop", "Frame", "Loss", "VideoInfo"), "iart.video.frame"),
     "IART": "iart.model",
     "IARTConfig": "iart.model",
-    "VideoReader": "iart.video.reader",
-    "VideoWriter": "iart.video.writer",
+    "VideoReader": "iart.video.read.reader",
+    "VideoWriter": "iart.video.write.writer",
     "load_model": "iart.weights",
+    "model_names": "iart.weights",
     "save_model": "iart.weights",
-    "upscale": "iart.inference.upscale",
-    "upscale_frames": "iart.inference.upscale",
-    "upscale_video": "iart.inference.video",
+    "upscale": "iart.upscaling.clip",
+    "upscale_frames": "iart.upscaling.clip",
+    "upscale_video": "iart.upscaling.film.run",
 }
+
+
+rest_while_waiting()
 
 
 def __getattr__(name: str) -> Any:

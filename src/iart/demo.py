@@ -17,14 +17,14 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from iart.compare.sheet import sheet
-from iart.data.degrade import degrade_bi, to_uint8
-from iart.errors import OutputError
-from iart.evaluate.metrics import psnr, ssim
-from iart.inference.report import Progress
-from iart.inference.video import upscale_video
-from iart.video.reader import VideoReader
-from iart.video.writer import VideoWriter
+from iart.files.complete import Destination, complete_file, make_folder
+from iart.pictures.degrade import degrade_bi, to_uint8
+from iart.pictures.scores import psnr, ssim
+from iart.progress import Progress
+from iart.reports.details import sheet
+from iart.upscaling.film.run import upscale_video
+from iart.video.read.reader import VideoReader
+from iart.video.write.writer import VideoWriter
 from iart.weights import load_model
 
 SCALE = 4
@@ -34,7 +34,7 @@ DETAIL_ZOOM = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class MeanScores:
     """Mean over the frames of a video against the original, on luma (BT.601 Y).
 
     Attributes:
@@ -67,8 +67,8 @@ class DemoResult:
     picture: Path
     frames: int
     seconds: float
-    scores: Scores
-    bicubic_scores: Scores
+    scores: MeanScores
+    bicubic_scores: MeanScores
 
 
 def run(
@@ -76,29 +76,30 @@ def run(
     model: str | Path = "light",
     device: str = "auto",
     *,
+    overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> DemoResult:
     """Make the clip small, enlarge it with a model and by bicubic interpolation, and compare.
 
     Args:
-        folder: made if missing; files of an earlier demo are replaced.
+        folder: made if missing.
         model: name or file of weights, as in `load_model`.
         device: as in `load_model`.
+        overwrite: whether files in the folder may be replaced, such as those of an earlier demo.
         progress: called after every frame of the model's video.
 
     Raises:
         WeightsError: no such model.
         DeviceError: this machine lacks the device.
-        OutputError: the folder cannot be made or written.
+        OutputError: the folder cannot be made or written, or a file exists.
     """
     folder = Path(folder)
     network = load_model(model, device)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder '{folder}': {error.strerror}") from error
+    make_folder(folder)
     source, picture = folder / "input.mkv", folder / "compare.png"
     bicubic, output = folder / "bicubic.mp4", folder / "iart.mp4"
+    for path in (source, bicubic, output, picture):
+        Destination(path, overwrite=overwrite)  # refuses what exists, before any work
     with resources.as_file(resources.files("iart") / "assets" / "demo.mp4") as original:
         make_input(original, source)
         upscale_video(source, bicubic, load_model("bicubic"), overwrite=True)
@@ -146,7 +147,7 @@ def make_input(original: Path, small: Path) -> None:
                 writer.write(replace(frame, data=reduced))
 
 
-def measure(videos: Sequence[Path], original: Path) -> list[Scores]:
+def measure(videos: Sequence[Path], original: Path) -> list[MeanScores]:
     """Mean scores of each video against the original, frame by frame."""
     sums = [[0.0, 0.0] for _ in videos]
     count = 0
@@ -158,7 +159,7 @@ def measure(videos: Sequence[Path], original: Path) -> list[Scores]:
             for total, frame in zip(sums, frames, strict=True):
                 total[0] += psnr(frame.data, expected.data, luma=True)
                 total[1] += ssim(frame.data, expected.data, luma=True)
-    return [Scores(total[0] / count, total[1] / count) for total in sums]
+    return [MeanScores(total[0] / count, total[1] / count) for total in sums]
 
 
 def compare(columns: dict[str, Path], picture: Path) -> None:
@@ -172,10 +173,8 @@ def compare(columns: dict[str, Path], picture: Path) -> None:
         to_uint8(frame_at(video, SHOWN_FRAME))[:, top:bottom, left:right]
         for video in columns.values()
     ]
-    try:
-        sheet(list(columns), [("", details)], zoom=DETAIL_ZOOM).save(picture)
-    except OSError as error:
-        raise OutputError(f"cannot write '{picture}': {error.strerror or error}") from error
+    with complete_file(picture) as file:
+        sheet(list(columns), [("", details)], zoom=DETAIL_ZOOM).save(file, "PNG")
 
 
 def frame_at(video: Path, index: int) -> Float[Tensor, "3 h w"]:

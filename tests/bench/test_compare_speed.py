@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ def compared(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_both_give_the_same(tmp_path: Path) -> None:
     size = ["--frames", "2", "--height", "16", "--width", "16", "--repeats", "1"]
     run = compared("light", *size, "--json", str(tmp_path / "found.json"))
@@ -31,13 +33,25 @@ def test_both_give_the_same(tmp_path: Path) -> None:
         ("light --height 1.5", "expected a whole number from 1 on, got '1.5'"),
         ("light --json /no/such/folder/a.json", "no folder '/no/such/folder'"),
         ("light --checkpointing", "goes with --train"),
-        ("no-such-model", "unknown model 'no-such-model'"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(arguments: str, reason: str) -> None:
-    run = compared(*arguments.split())
+def test_arguments_that_cannot_be_are_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(COMPARE), *arguments.split()])
+    monkeypatch.syspath_prepend(COMPARE.parent)
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(COMPARE), run_name="__main__")
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_unknown_model_is_refused_in_one_line() -> None:
+    run = compared("no-such-model")
     assert run.returncode == 2
-    assert reason in run.stderr.splitlines()[-1]
+    assert "unknown model 'no-such-model'" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
 
 

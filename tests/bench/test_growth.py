@@ -12,13 +12,21 @@ import torch
 from typer.testing import CliRunner
 
 from iart import cli
-from iart.bench.curves import find, write_growth
-from iart.bench.growth import Cost, Growth, growing_sizes, jumps, measure_growth, straight_line
-from iart.bench.peaks import Size, peaks_of_a_process
+from iart.bench.growth import (
+    Cost,
+    Growth,
+    find,
+    growing_sizes,
+    jumps,
+    measure_growth,
+    straight_line,
+    write_growth,
+)
+from iart.bench.peaks import ClipSize, peaks_of_a_process
 from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError, OutputError
-from iart.inference.tiles import plan_tiles
-from iart.model import IART, kernels
+from iart.model import IART
+from iart.upscaling.tiles import plan_tiles
 from iart.weights import save_model
 from tests.bench.test_measure import CONFIG
 
@@ -28,7 +36,7 @@ MULTIPLE = 8  # twice a window of CONFIG
 
 def test_sizes_lie_on_both_sides_of_borders() -> None:
     by_frames, by_pixels, by_tiles = growing_sizes(IART(CONFIG), 2, HEIGHT, WIDTH)
-    assert by_frames[0] == Size(1, HEIGHT, WIDTH)
+    assert by_frames[0] == ClipSize(1, HEIGHT, WIDTH)
     assert [size.frames for size in by_frames] == sorted({size.frames for size in by_frames})
     for below, at, above in zip(by_pixels[::3], by_pixels[1::3], by_pixels[2::3], strict=True):
         assert at.height % MULTIPLE == at.width % MULTIPLE == 0
@@ -48,7 +56,7 @@ def growth() -> Growth:
     """Linear but for a jump of 20 % past 32 pixels."""
 
     def cost(frames: int, width: int) -> Cost:
-        size = Size(frames, 10, width)
+        size = ClipSize(frames, 10, width)
         return Cost(size, (1.2 if width > 32 else 1.0) * size.pixels * 1e-6, 100 + 3 * size.pixels)
 
     widths = tuple(cost(1, width) for width in (16, 31, 32, 33, 64))
@@ -67,7 +75,7 @@ def test_what_is_not_linear_is_found() -> None:
     assert memory.jump is not None
     assert -0.1 < memory.jump < 0
     assert list(jumps(growth().by_pixels, lambda cost: cost.seconds)) == [
-        Size(1, 10, 32), Size(1, 10, 33)
+        ClipSize(1, 10, 32), ClipSize(1, 10, 33)
     ]  # fmt: skip
 
 
@@ -108,13 +116,13 @@ def test_the_picture_needs_nothing_else(tmp_path: Path) -> None:
         [1, 2, 5, 9], rel=0.01
     )
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write to"):
+    with pytest.raises(OutputError, match="cannot write '"):
         write_growth(growth(), tmp_path / "file")
 
 
 def test_memory_in_use_is_the_same_every_time() -> None:
-    size = Size(2, 64, 96)
-    peaks = peaks_of_a_process("light", "cpu", [size, Size(2, 16, 24), size], "float32")
+    size = ClipSize(2, 64, 96)
+    peaks = peaks_of_a_process("light", "cpu", [size, ClipSize(2, 16, 24), size], "float32")
     assert 4 * 48 * size.pixels < peaks[0] < 100_000_000
     assert peaks[2] == pytest.approx(peaks[0], rel=0.05)
     assert peaks[1] < peaks[0] / 3
@@ -128,10 +136,10 @@ PEAKS_STAY = """
 from pathlib import Path
 import torch
 from iart.bench import probes
-from iart.bench.peaks import Size, peaks_on_device
+from iart.bench.peaks import ClipSize, peaks_on_device
 probes.CLEAR_REFS = Path("/proc/no such file")
 assert not probes.reset_peak_memory(torch.device("cpu"))
-print(*peaks_on_device("light", "cpu", [Size(4, 180, 320)], "float32"))
+print(*peaks_on_device("light", "cpu", [ClipSize(4, 96, 160)], "float32"))
 """
 
 
@@ -140,7 +148,7 @@ def test_memory_where_peaks_stay() -> None:
     run = subprocess.run(
         [sys.executable, "-c", PEAKS_STAY], capture_output=True, text=True, check=True
     )
-    assert int(run.stdout) > 4 * 48 * Size(4, 180, 320).pixels
+    assert int(run.stdout) > 4 * 48 * ClipSize(4, 96, 160).pixels
 
 
 def test_memory_is_that_of_the_backend_that_is_timed(
@@ -150,8 +158,7 @@ def test_memory_is_that_of_the_backend_that_is_timed(
     compiler.write_text(f"#!/bin/sh\ntouch '{called}'\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    with kernels.chosen("torch"):
-        peaks_of_a_process("light", "cpu", [Size(1, 16, 24)], "float32")
+    peaks_of_a_process("light", "cpu", [ClipSize(1, 16, 24)], "float32", "torch")
     assert not called.exists()
 
 
@@ -160,7 +167,7 @@ def test_a_folder_that_cannot_be_is_found_before_anything_is_measured(tmp_path: 
     arguments = ["bench", "--model", "not looked at", "--growth", str(tmp_path / "file" / "x")]
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 1
-    assert "cannot write to" in result.output
+    assert "cannot write '" in result.output
 
 
 @pytest.mark.skipif(free_memory(torch.device("cpu")) is None, reason="nobody knows what is free")
@@ -171,6 +178,7 @@ def test_too_little_memory_for_growth(tmp_path: Path) -> None:
         measure_growth(str(tiny), "cpu", frames=1, height=10**6, width=10**6)
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"

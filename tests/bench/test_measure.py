@@ -4,12 +4,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from iart.bench.measure import load_network, made_clip, measure
-from iart.bench.operations import STAGES, count_operations
-from iart.bench.table import format_result, to_json
+from iart.bench.measure import (
+    count_operations,
+    format_result,
+    load_network,
+    made_clip,
+    measure,
+    to_json,
+)
+from iart.bench.probes import STAGES
 from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError
-from iart.model import IART, IARTConfig, kernels
+from iart.model import IART, IARTConfig
 
 CONFIG = IARTConfig(
     channels=24, mid_channels=16, head_channels=8, flow_channels=(8, 8), flow_levels=2,
@@ -21,8 +27,9 @@ def test_operations_agree_with_what_torch_counts() -> None:
     """Sizes without padding; the kernel and alignment's 2×2 cells are not in torch's count."""
     frames, h, w = 3, 16, 24
     model = IART(CONFIG).eval()
+    model.backend = "torch"
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), kernels.chosen("torch"), counter:
+    with torch.inference_mode(), counter:
         model(torch.rand(1, frames, 3, h, w))
     alignments = CONFIG.branches * (2 + 1)
     cells = 2 * alignments * 2 * 4 * CONFIG.channels * h * w
@@ -46,8 +53,8 @@ def test_measures_every_stage() -> None:
 
 
 def test_half_precision_is_measured_against_its_own_rate_and_float32s_output() -> None:
-    model = load_network("light", "cpu")
-    result = measure(model, frames=2, height=16, width=24, repeats=1, precision="bfloat16")
+    model = load_network("light", "cpu", "bfloat16")
+    result = measure(model, frames=2, height=16, width=24, repeats=1)
     assert result.psnr is not None
     assert 40 < result.psnr < 110
     assert list(result.matmul_rates) == ["float32", "bfloat16"]
@@ -56,7 +63,7 @@ def test_half_precision_is_measured_against_its_own_rate_and_float32s_output() -
         assert stage.floor_seconds == pytest.approx(stage.operations / rate)
     assert f"{result.psnr:.1f} dB" in format_result(result)
     with pytest.raises(DeviceError, match="float16 needs a GPU"):
-        measure(model, frames=1, height=8, width=8, precision="float16")
+        load_network("light", "cpu", "float16")
 
 
 def test_the_clip_is_a_smooth_pan() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iart.data.frames import FolderStore
-from iart.data.paired_set import PairedSet, Recipe
 from iart.data.pairs import found_pairs
+from iart.data.sets import PairedSet, Recipe
+from iart.data.stores.folder import FolderStore
 
 SIDE = 8  # of low resolution
 
@@ -52,6 +52,11 @@ def train_options(kind: str, root: Path, **changes: Any) -> SimpleNamespace:
     """As `datasets.train` of an option file."""
     known: dict[str, Any] = {
         "type": kind,
+        "degradation": None,
+        "drawn_share": 0.0,
+        "photo_share": 0.0,
+        "dataroot_photos": None,
+        "exclude_photos": (),
         "dataroot_gt": root / "GT",
         "dataroot_lq": root / "LQ",
         "meta_info_file": None,

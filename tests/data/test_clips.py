@@ -16,8 +16,8 @@ from iart.data.clips import (
     reduced_side,
     to_clip,
 )
-from iart.data.degrade import degrade_bi
 from iart.errors import DataError
+from iart.pictures.degrade import degrade_bi
 from tests.video.clips import make_clip, picture, pictures
 
 

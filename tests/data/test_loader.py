@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iart.data.loader import Batch, Loader
@@ -63,6 +63,7 @@ def test_a_batch(tmp_path: Path):
     assert batch.wait_seconds > 0
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 12), epochs=st.integers(1, 3), seed=st.integers(0, 2**40))
 def test_every_epoch_has_every_item_once(length: int, epochs: int, seed: int):
     seen = items(take(length * epochs, length, seed=seed))
@@ -78,6 +79,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert items(take(20, shuffle=False)) == [str(i) for i in range(10)] * 2
 
 
+@settings(deadline=None)
 @given(
     world=st.integers(1, 4),
     batch=st.integers(1, 3),
@@ -103,6 +105,7 @@ def test_processes_share_what_one_process_sees(
         assert [o for b in together for o in b.origins] == list(alone[step].origins)
 
 
+@settings(deadline=None)
 @given(steps=st.integers(0, 25), batch=st.integers(1, 3))
 def test_going_on_equals_a_straight_run(steps: int, batch: int):
     straight = take(steps + 5, batch_size=batch)

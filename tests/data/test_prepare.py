@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from iart.data.degrade import degrade_bd, degrade_bi
 from iart.data.pairs import read_clip_list
 from iart.data.prepare import degrade_folder, make_meta
 from iart.errors import DataError, OptionsError, OutputError
+from iart.pictures.degrade import degrade_bd, degrade_bi
 from tests.video.clips import pictures
 
 
@@ -77,13 +77,19 @@ def test_what_is_not_whole_or_not_ours_is_replaced(source: Path, tmp_path: Path,
         os.utime(file, (0, 0))
     else:
         Image.new("RGB", (6, 4) if damage == "foreign" else (8, 8)).save(file)
-    assert degrade_folder(source, target, "bi") == 1
+        before = file.read_bytes()
+        with pytest.raises(OutputError, match="this command did not make; pass --overwrite"):
+            degrade_folder(source, target, "bi")
+        assert file.read_bytes() == before
+    assert degrade_folder(source, target, "bi", overwrite=damage in ("foreign", "other size")) == 1
     np.testing.assert_array_equal(read(file), right)
 
 
-def test_another_kind_replaces_all(source: Path, tmp_path: Path):
+def test_another_kind_replaces_all_if_it_may(source: Path, tmp_path: Path):
     degrade_folder(source, tmp_path / "LR", "bi")
-    assert degrade_folder(source, tmp_path / "LR", "bd") == 5
+    with pytest.raises(OutputError, match="did not make"):
+        degrade_folder(source, tmp_path / "LR", "bd")
+    assert degrade_folder(source, tmp_path / "LR", "bd", overwrite=True) == 5
 
 
 def test_sides_that_are_no_multiples_of_four(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -127,10 +133,15 @@ def test_images_that_cannot_be_read(source: Path, tmp_path: Path):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("iart")]
 
 
-def test_images_of_sixteen_bits_are_refused(tmp_path: Path):
-    write_clip(tmp_path / "GT", [np.full((8, 8), 1000, np.uint16)])
-    with pytest.raises(DataError, match="more than 8 bits"):
-        degrade_folder(tmp_path / "GT", tmp_path / "LR", "bi")
+def test_images_of_sixteen_bits_are_rounded_first(tmp_path: Path):
+    deep = np.random.default_rng(0).integers(0, 2**16, (8, 12), np.uint16)
+    rounded = np.floor(deep / 257 + 0.5).astype(np.uint8)
+    write_clip(tmp_path / "GT", [deep])
+    write_clip(tmp_path / "GT8", [rounded])
+    for name in ("GT", "GT8"):
+        degrade_folder(tmp_path / name, tmp_path / f"LR-{name}", "bi")
+    low, low8 = (next((tmp_path / f"LR-{name}").rglob("*.png")) for name in ("GT", "GT8"))
+    assert low.read_bytes() == low8.read_bytes()
 
 
 def test_tiny_images_are_refused(tmp_path: Path):
@@ -180,7 +191,10 @@ def test_a_list_of_clips(source: Path, tmp_path: Path):
     assert read_clip_list(target) == {"000": 3, "b/2": 1, "b/011": 2}
     only = tmp_path / "only.txt"
     only.write_text("b/011\n\n000 3\n")
-    assert make_meta(source, target, only=only) == 2
+    assert make_meta(source, target) == 3  # the same list
+    with pytest.raises(OutputError, match="it exists; pass --overwrite"):
+        make_meta(source, target, only=only)
+    assert make_meta(source, target, only=only, overwrite=True) == 2
     assert list(read_clip_list(target)) == ["b/011", "000"]
 
 

@@ -11,7 +11,7 @@ from iart.data.loader import Loader
 from iart.data.sets import TrainingSet, inspect, open_training_set
 from iart.data.validation import open_validation_set
 from iart.errors import DataError
-from iart.train.data_options import TrainingSetOptions, ValidationSetOptions
+from iart.train.options.data import TrainingSetOptions, ValidationSetOptions
 from tests.data.made import make_pairs, train_options
 from tests.video.clips import pictures
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from iart.data.degrade import degrade_bi
 from iart.data.sets import inspect
 from iart.data.validation import open_validation_set
 from iart.errors import DataError
+from iart.pictures.degrade import degrade_bi
 from tests.data.made import make_pairs
 from tests.video.clips import pictures
 
@@ -68,8 +68,9 @@ def test_scenes_make_their_low_resolution(tmp_path: Path):
     for i, image in enumerate(pictures(9, 70, 50)):
         Image.fromarray(image).save(tmp_path / "a" / f"{i}.png")
     options = SimpleNamespace(
-        type="SceneDataset", dataroot_gt=tmp_path, include=("*",), exclude=(), reduce=(1.5, 2.5)
-    )
+        type="SceneDataset", dataroot_gt=tmp_path, include=("*",), exclude=(), reduce=(1.5, 2.5),
+        degradation=None,
+    )  # fmt: skip
     (clip,) = open_validation_set(options)
     assert clip.gt.shape == (7, 3, 24, 32)
     assert clip.lq.equal(degrade_bi(clip.gt))

@@ -8,8 +8,8 @@ import yaml
 from jaxtyping import UInt8
 from torch import Tensor
 
-from iart.data.degrade import degrade_bi
-from iart.evaluate.pictures import write_picture
+from iart.files.images import write_image
+from iart.pictures.degrade import degrade_bi
 
 CLIPS = {"a": 3, "b": 2}
 
@@ -31,8 +31,8 @@ def make_data(
             (folder / "set" / kind / name).mkdir(parents=True)
         for index in range(count):
             sharp = picture(100 * number + index, height, width)
-            write_picture(folder / "set" / "GT" / name / f"{index:03d}.png", sharp)
-            write_picture(folder / "set" / "BIx4" / name / f"{index:03d}.png", degrade_bi(sharp))
+            write_image(folder / "set" / "GT" / name / f"{index:03d}.png", sharp)
+            write_image(folder / "set" / "BIx4" / name / f"{index:03d}.png", degrade_bi(sharp))
     return folder
 
 

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from iart.errors import DataError, DeviceError, OptionsError, OutputError, WeightsError
 from iart.evaluate import benchmark
 from iart.evaluate.benchmark import run
-from iart.evaluate.metrics import psnr, ssim
-from iart.evaluate.network import Enlarger
-from iart.evaluate.pictures import read_picture, write_picture
 from iart.evaluate.record import Record, read_record
-from iart.inference.upscale import upscale
+from iart.files.images import read_image, write_image
 from iart.model import IART
+from iart.model.bicubic import Bicubic
+from iart.pictures.scores import psnr, ssim
+from iart.upscaling.clip import upscale
 from iart.weights import load_model, save_model, weights_hash
 from tests.evaluate.made import CLIPS, make_data, make_protocol, picture
-from tests.inference.test_upscale import TINY
+from tests.upscaling.test_clip import TINY
 
 
 @pytest.fixture
@@ -52,10 +53,10 @@ def test_scores_are_those_of_the_frames(tmp_path: Path, data: Path, colour: str,
     model = load_model("bicubic")
     for clip in record.clips:
         folder = data / "set" / "BIx4" / clip.name
-        small = torch.stack([read_picture(path) for path in sorted(folder.iterdir())])
+        small = torch.stack([read_image(path) for path in sorted(folder.iterdir())])
         large = upscale(small.float() / 255, model)
         for frame, made in zip(clip.frames, large, strict=True):
-            truth = read_picture(data / "set" / "GT" / clip.name / frame.name)
+            truth = read_image(data / "set" / "GT" / clip.name / frame.name)
             luma = colour == "y"
             assert frame.values == {
                 "psnr": psnr(made, truth, crop=border, luma=luma),
@@ -129,22 +130,48 @@ def test_frames_that_equal_their_ground_truth(tmp_path: Path, data: Path, protoc
     assert record.means()["ssim"] == pytest.approx(1)
 
 
-def test_a_run_goes_on(tmp_path: Path, data: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch):
-    whole = run(protocol, weights="bicubic", data=data, output=tmp_path / "out")
+def test_a_run_is_resumed(tmp_path: Path, data: Path, protocol: Path):
+    def written() -> dict[str, int]:
+        return {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "out" / "clips").iterdir()}
+
+    options: dict[str, Any] = {"weights": "bicubic", "data": data, "output": tmp_path / "out"}
+    whole = run(protocol, **options)
+    before = written()
     (tmp_path / "out" / "clips" / "b.json").unlink()
-    seen: list[str] = []
-    real = benchmark.score_clip
-
-    def counted(clip, *args, **options):
-        seen.append(clip.name)
-        return real(clip, *args, **options)
-
-    monkeypatch.setattr(benchmark, "score_clip", counted)
-    again = run(protocol, weights="bicubic", data=data, output=tmp_path / "out")
-    assert seen == ["b"]
+    again = run(protocol, **options)
+    resumed = written()
+    assert resumed["a"] == before["a"]
+    assert resumed["b"] > before["b"]
     assert scores(again) == scores(whole)
-    run(protocol, weights="bicubic", data=data, output=tmp_path / "out", overwrite=True)
-    assert seen == ["b", "a", "b"]
+    run(protocol, overwrite=True, **options)
+    assert all(written()[name] > time for name, time in resumed.items())
+
+
+def test_devices_share_the_clips(tmp_path: Path, data: Path, protocol: Path):
+    alone = run(protocol, weights="bicubic", data=data, output=tmp_path / "alone")
+    shown: list[tuple[int, int]] = []
+    both = run(
+        protocol,
+        weights="bicubic",
+        data=data,
+        output=tmp_path / "both",
+        devices=["cpu", "cpu"],
+        progress=lambda *counts: shown.append(counts),
+    )
+    assert scores(both) == scores(alone)
+    assert [clip.name for clip in both.clips] == list(CLIPS)
+    assert max(shown) == (5, 5)
+
+
+def test_a_clip_that_fails_on_one_device_does_not_stop_the_others(
+    tmp_path: Path, data: Path, protocol: Path
+):
+    place = data / "set" / "GT" / "a" / "001.png"
+    place.write_bytes(place.read_bytes()[:-200])
+    options: dict[str, Any] = {"weights": "bicubic", "data": data, "output": tmp_path / "out"}
+    with pytest.raises(DataError, match=r"cannot read image '.*a/001.png'"):
+        run(protocol, devices=["cpu", "cpu"], **options)
+    assert [p.name for p in (tmp_path / "out" / "clips").iterdir()] == ["b.json"]
 
 
 def test_a_quick_look_is_not_compared(tmp_path: Path, data: Path):
@@ -189,7 +216,7 @@ def test_low_resolution_frames_made_here_are_told_of(tmp_path: Path, data: Path,
 def test_windows_are_told_of(tmp_path: Path, data: Path, protocol: Path, tiny: Path):
     record = run(protocol, weights=tiny, data=data, output=tmp_path / "out", window=2, overlap=0)
     assert [clip.windowed for clip in record.clips] == [
-        "windows of 2 frames, 0 of context at either end",
+        "windows of 2 frames, 0 of context",
         None,
     ]
     assert any("in windows" in note and note.endswith(": a") for note in record.notes)
@@ -201,21 +228,17 @@ def test_shorter_windows_where_the_estimate_was_too_low(
     clips = {"a": 12}
     data = make_data(tmp_path / "data", clips)
     protocol = make_protocol(tmp_path / "p.yml", clips=clips)
-    real = Enlarger.frames
-    tried: list[int] = []
+    real = Bicubic.forward
 
-    def scarce(self: Enlarger, clip, window: int):
-        tried.append(window)
-        for count, frame in enumerate(real(self, clip, window)):
-            if window > 5 and count > 2:
-                raise DeviceError("too little memory")
-            yield frame
+    def scarce(self: Bicubic, frames: Tensor) -> Tensor:
+        if frames.shape[1] > 5:
+            raise torch.OutOfMemoryError
+        return real(self, frames)
 
-    monkeypatch.setattr(Enlarger, "frames", scarce)
+    monkeypatch.setattr(Bicubic, "forward", scarce)
     options: dict[str, Any] = {"weights": "bicubic", "data": data, "overlap": 1}
     record = run(protocol, **options, output=tmp_path / "out")
-    assert tried == [12, 6, 3]
-    assert record.clips[0].windowed == "windows of 3 frames, 1 of context at either end"
+    assert record.clips[0].windowed == "windows of 4 frames, 1 of context"
     assert len(record.clips[0].frames) == 12
     with pytest.raises(DeviceError, match="too little memory"):
         run(protocol, **options, output=tmp_path / "asked", window=12)
@@ -264,10 +287,10 @@ def test_options_that_do_not_go_together(data: Path, protocol: Path):
 def test_a_damaged_frame_is_named_and_the_rest_is_kept(tmp_path: Path, data: Path, protocol: Path):
     place = data / "set" / "GT" / "b" / "001.png"
     place.write_bytes(place.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"cannot read '.*b/001.png'"):
+    with pytest.raises(DataError, match=r"cannot read image '.*b/001.png'"):
         run(protocol, weights="bicubic", data=data, output=tmp_path / "out")
     assert [p.name for p in (tmp_path / "out" / "clips").iterdir()] == ["a.json"]
-    write_picture(place, picture(101))
+    write_image(place, picture(101))
     assert len(run(protocol, weights="bicubic", data=data, output=tmp_path / "out").clips) == 2
 
 
@@ -287,9 +310,11 @@ def test_the_temporal_measure(tmp_path: Path, data: Path, protocol: Path):
 def test_metrics_that_cannot_be_had_are_told_of(
     tmp_path: Path, data: Path, protocol: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    record = run(protocol, weights="bicubic", data=data, output=tmp_path / "out", metrics=("vmaf",))
-    assert any("vmaf" in note.lower() for note in record.notes)
+    monkeypatch.setitem(sys.modules, "DISTS_pytorch", None)  # as if it were not installed
+    record = run(
+        protocol, weights="bicubic", data=data, output=tmp_path / "out", metrics=("dists",)
+    )
+    assert any("dists is not computed" in note for note in record.notes)
 
 
 def test_a_metric_that_comes_to_be_had_is_not_left_out_in_silence(

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from iart.data.degrade import degrade_bi, to_uint8
-from iart.evaluate.crops import CropPicker, limit_crops
-from iart.evaluate.record import ClipRecord, Crop
-from iart.resize import imresize
+from iart.evaluate.record import ClipRecord, CropRecord
+from iart.evaluate.scoring import CropPicker, limit_crops
+from iart.pictures.degrade import degrade_bi, to_uint8
+from iart.pictures.resize import imresize
 
 
 def smooth(seed: int, height: int = 160, width: int = 200) -> UInt8[Tensor, "3 h w"]:
@@ -72,7 +72,7 @@ def test_frames_smaller_than_a_crop() -> None:
 
 
 def test_limit_keeps_those_that_differ_most() -> None:
-    crop = Crop("a", 0, 0, 0.0, None, None, b"", b"")
+    crop = CropRecord("a", 0, 0, 0.0, None, None, b"", b"")
     crops = [[5.0, 1.0], [4.0, 4.0], [6.0]]
     clips = [
         ClipRecord(str(i), (), None, 0.0, crops=tuple(replace(crop, difference=d) for d in row))

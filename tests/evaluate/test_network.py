@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iart.data.degrade import to_uint8
-from iart.device import estimate_memory
-from iart.errors import DeviceError, OptionsError, WeightsError
-from iart.evaluate.layout import Clip, find_clips
-from iart.evaluate.network import Enlarger, ThereAndBack
-from iart.evaluate.pictures import read_picture
+from iart.errors import DeviceError, WeightsError
+from iart.evaluate.clips import Clip, find_clips
+from iart.evaluate.network import ThereAndBack, enlarger_for, scored_frames
 from iart.evaluate.protocol import read_protocol
-from iart.inference.tiling import SAFE_SHARE
+from iart.files.images import read_image
 from iart.model import IART
+from iart.pictures.degrade import to_uint8
+from iart.upscaling import budget
+from iart.upscaling.budget import SAFE_SHARE, Tiling, network_bytes
 from tests.evaluate.made import make_data, make_protocol
-from tests.inference.test_upscale import TINY
+from tests.upscaling.test_clip import TINY
 
 
 class Position(nn.Module):
@@ -38,66 +38,74 @@ def clip(tmp_path: Path) -> Clip:
     return find_clips(read_protocol(make_protocol(tmp_path / "p.yml", clips=clips)), data)[0]
 
 
-def frames(enlarger: Enlarger, clip: Clip, window: int) -> list[Tensor]:
-    return list(enlarger.frames(clip, window))
+def frames(model: nn.Module, clip: Clip, window: int | None = None, overlap: int = 3):
+    return list(scored_frames(enlarger_for(model, clip, window=window, overlap=overlap), clip))
+
+
+def window_for(model: nn.Module, clip: Clip, overlap: int = 3, share: float = 1.0) -> int:
+    return enlarger_for(model, clip, window=None, overlap=overlap, share=share).tiling.window
 
 
 @pytest.mark.parametrize(("window", "seen"), [(9, [9]), (5, [5, 5]), (4, [4, 4, 4, 4])])
 def test_all_frames_in_order(clip: Clip, window: int, seen: list[int]):
     model = Position()
-    made = frames(Enlarger(model, overlap=1), clip, window)
+    made = frames(model, clip, window, overlap=1)
     assert model.seen[: len(seen)] == seen
     assert len(made) == 9
     for frame, path in zip(made, clip.lq, strict=True):
-        assert frame[:, ::4, ::4].equal(read_picture(path))
+        assert frame[:, ::4, ::4].equal(read_image(path))
 
 
 def test_only_scored_frames_come_out(clip: Clip):
     centre = Clip(clip.name, clip.size, (4,), clip.gt[4:5], clip.lq)
     model = Position()
-    (frame,) = frames(Enlarger(model), centre, 9)
+    (frame,) = frames(model, centre)
     assert model.seen == [9]
-    assert frame[:, ::4, ::4].equal(read_picture(clip.lq[4]))
+    assert frame[:, ::4, ::4].equal(read_image(clip.lq[4]))
 
 
 def test_the_network_sees_the_whole_clip(clip: Clip):
     torch.manual_seed(0)
     model = IART(TINY).eval()
-    small = torch.stack([read_picture(path) for path in clip.lq]).float() / 255
+    small = torch.stack([read_image(path) for path in clip.lq]).float() / 255
     with torch.inference_mode():
         expected = to_uint8(model(small[None])[0])
-    assert torch.stack(frames(Enlarger(model), clip, 9)).equal(expected)
+    assert torch.stack(frames(model, clip)).equal(expected)
 
 
-def test_memory_decides(clip: Clip):
-    model = IART(TINY)
-    needed = [estimate_memory(TINY, n, 12, 16) for n in range(10)]
-    assert Enlarger(model).frames_at_once(clip) == 9
-    assert Enlarger(model, room=needed[9]).frames_at_once(clip) == 9
-    assert Enlarger(model, room=needed[8]).frames_at_once(clip) == 8
-    assert Enlarger(model, room=needed[7], overlap=3).frames_at_once(clip) == 7
-    with pytest.raises(DeviceError, match="too little memory for clip 'a', even in windows"):
-        Enlarger(model, room=needed[6], overlap=3).frames_at_once(clip)
-    assert Enlarger(model, room=needed[6], overlap=2).frames_at_once(clip) == 6
-    twice = estimate_memory(TINY, 16, 12, 16)
-    assert Enlarger(model, room=twice, flip_seq=True).frames_at_once(clip) == 8
-    assert Enlarger(model, window=5, room=1).frames_at_once(clip) == 5
-    assert Enlarger(model, window=50).frames_at_once(clip) == 9
-    assert Enlarger(Position(), room=1).frames_at_once(clip) == 9  # nobody knows what it needs
+def test_memory_decides(clip: Clip, monkeypatch: pytest.MonkeyPatch):
+    """The whole clip, or windows, and never tiles; twice as much there and back."""
+    model, free = IART(TINY), 10**10
+    monkeypatch.setattr(budget, "free_memory", lambda device: free)
+    assert window_for(model, clip) == 9
+    needed = {n: network_bytes(model, Tiling(n, 0, 16), 12, 16) for n in (9, 4)}
+    free = needed[9] / SAFE_SHARE + 100
+    assert window_for(model, clip) == 9
+    assert window_for(model, clip, share=0.99) == 4
+    assert window_for(ThereAndBack(model), clip) == 4
+    free = needed[4] / SAFE_SHARE - 100
+    with pytest.raises(
+        DeviceError, match=r"clip 'a': 16x12 is too large.*whole pictures, 4 frames"
+    ):
+        window_for(model, clip)
+    assert enlarger_for(model, clip, window=5, overlap=1).tiling == Tiling(5, 1, None)
+    assert enlarger_for(model, clip, window=50, overlap=3).tiling.window == 9
 
 
-def test_the_share_of_memory(monkeypatch: pytest.MonkeyPatch):
-    def share(share: float, window: int | None = None) -> Enlarger:
-        return Enlarger.with_memory_share(
-            IART(TINY), share, precision="float32", flip_seq=False, window=window, overlap=3
-        )
+def test_frames_in_windows_where_memory_runs_out(clip: Clip):
+    class Hungry(Position):
+        def forward(self, frames: Tensor) -> Tensor:
+            if frames.shape[1] > 4:
+                raise torch.OutOfMemoryError
+            return super().forward(frames)
 
-    monkeypatch.setattr("iart.evaluate.network.free_memory", lambda device: 1000)
-    assert share(0.5).room == round(SAFE_SHARE * 500)
-    with pytest.raises(OptionsError, match="overlap must be 0 to 2 frames for a window of 5"):
-        share(1.0, window=5)
-    monkeypatch.setattr("iart.evaluate.network.free_memory", lambda device: None)
-    assert share(1.0).room is None
+    model = Hungry()
+    made = frames(model, clip)
+    assert set(model.seen) == {4}
+    for frame, path in zip(made, clip.lq, strict=True):
+        assert frame[:, ::4, ::4].equal(read_image(path))
+    with pytest.raises(DeviceError, match="too little memory for 5 frames of 16x12 in whole"):
+        frames(model, clip, window=5)
 
 
 class Ramp(nn.Module):
@@ -118,18 +126,22 @@ def test_there_and_back_is_the_mean_of_both_ways():
 
 def test_flip_seq_shows_twice_as_many(clip: Clip):
     model = Position()
-    made = frames(Enlarger(model, flip_seq=True), clip, 9)
+    made = frames(ThereAndBack(model), clip)
     assert model.seen == [18]
-    assert made[3][:, ::4, ::4].equal(read_picture(clip.lq[3]))
+    assert made[3][:, ::4, ::4].equal(read_image(clip.lq[3]))
 
 
 class Broken(nn.Module):
     """Gives NaN."""
+
+    precision: str
 
     def forward(self, frames: Tensor) -> Tensor:
         return Position()(frames) * float("nan")
 
 
 def test_a_network_that_gives_nan(clip: Clip):
+    model = Broken()
+    model.precision = "float16"
     with pytest.raises(WeightsError, match=r"clip 'a' hold NaN.*float16.*--precision float32"):
-        frames(Enlarger(Broken(), "float16"), clip, 9)
+        frames(model, clip)

@@ -24,10 +24,14 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def test_nine_protocols_ship():
+def test_the_protocols_that_ship():
     assert protocol_names() == [
+        "dvd",
+        "mpeg2-q4",
+        "mpeg2-q8",
         "reds4-n16",
         "reds4-n6",
+        "tape",
         "udm10-bd",
         "vid4-bd",
         "vid4-bi",
@@ -35,6 +39,7 @@ def test_nine_protocols_ship():
         "vid4-n6",
         "vimeo90k-t-bd",
         "vimeo90k-t-bi",
+        "web",
     ]
 
 
@@ -113,6 +118,23 @@ def test_what_an_own_protocol_cannot_say(own: Path, change: tuple[str, str], mes
         read_protocol(own)
     assert len(str(caught.value).splitlines()) == 1
     assert "own.yml" in str(caught.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(own: Path):
+    own.write_text(OWN.replace("colour: y", "color: y\nborder: -1\nframes: 0"))
+    with pytest.raises(OptionsError) as caught:
+        read_protocol(own)
+    for said in ("unknown key 'color'", "colour: Field required", "border: ", "frames: "):
+        assert said in str(caught.value)
+    own.write_text(f"{OWN}made: {{c: {{picture: demo, degradation: {{kind: dvd}}}}}}\nframes: 3")
+    with pytest.raises(OptionsError, match=r"made needs exactly .* belong to a clip_list"):
+        read_protocol(own)
+
+
+def test_a_clip_that_is_named_twice(own: Path):
+    own.write_text(OWN.replace("{a: 3, b/c: 5}", "{a: 3, b/c: 5, a: 4}"))
+    with pytest.raises(OptionsError, match=r"key 'a' is given 2 times, in lines 6 and 6: leave"):
+        read_protocol(own)
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- a list"])

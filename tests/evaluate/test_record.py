@@ -9,7 +9,7 @@ import pytest
 from iart.errors import DataError
 from iart.evaluate.record import (
     ClipRecord,
-    Crop,
+    CropRecord,
     FrameScore,
     Record,
     Setting,
@@ -18,7 +18,7 @@ from iart.evaluate.record import (
     to_json,
 )
 
-CROP = Crop("00000001.png", 8, 12, 3.25, b"\x89PNG\r\n", b"\x00\xff", b"", b"\xfe")
+CROP = CropRecord("00000001.png", 8, 12, 3.25, b"\x89PNG\r\n", b"\x00\xff", b"", b"\xfe")
 
 
 def clip(name: str, *psnrs: float, temporal: float | None = None) -> ClipRecord:

@@ -8,15 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
 from iart.errors import OutputError
-from iart.evaluate.page import html
-from iart.evaluate.record import ClipRecord, Crop, FrameScore, Record, Setting, read_record
-from iart.evaluate.report import clips_csv, frames_csv, markdown, table, write_reports
-from iart.plot import line_chart
+from iart.evaluate.record import ClipRecord, CropRecord, FrameScore, Record, Setting, read_record
+from iart.evaluate.report import clips_csv, frames_csv, html, markdown, table, write_reports
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COMMAND = shlex.join(["iart", "test", "vid4-n16", "--results", "/a <b>/`c` | d"])
@@ -153,7 +150,7 @@ def test_markdown_has_one_cell_per_column_whatever_the_names() -> None:
 
 
 def test_page_is_alone_and_escaped() -> None:
-    crop = Crop('<img src="x">', 8, 12, 1.0, PNG, PNG, PNG, PNG)
+    crop = CropRecord('<img src="x">', 8, 12, 1.0, PNG, PNG, PNG, PNG)
     bad = '"><script>alert(1)</script>'
     found = record(clip(bad, [20.0, math.inf, 21.0], crops=(crop,), lr_made=True))
     text = html(replace(found, model=bad, notes=(bad,), protocol=replace(found.protocol, name=bad)))
@@ -168,39 +165,10 @@ def test_page_is_alone_and_escaped() -> None:
 
 
 def test_page_without_input_shows_what_there_is() -> None:
-    found = record(clip("a", [20.0, 21.0], crops=(Crop("f", 0, 0, 1.0, None, None, PNG, PNG),)))
-    assert Texts(html(found)).tags.count("img") == 2
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [1.0],
-        [2.0, 2.0],
-        [math.inf],
-        [0.1, math.inf, 0.3],
-        [30.0 + i / 7 for i in range(500)],
-        [-3.0, 0.0],
-    ],
-)
-def test_charts_are_xml_inside_their_frame(values: list[float]) -> None:
-    names = [f"<{i}>" for i in range(len(values))]
-    chart = ElementTree.fromstring(
-        line_chart(values, names, title="a < b", unit="dB", axis="frame")
+    found = record(
+        clip("a", [20.0, 21.0], crops=(CropRecord("f", 0, 0, 1.0, None, None, PNG, PNG),))
     )
-    assert "a < b" in chart.attrib["aria-label"]
-    box = [float(v) for v in chart.attrib["viewBox"].split()]
-    dots = chart.findall("circle")
-    assert len(dots) == (len(values) if len(values) <= 150 else 0)
-    for dot in dots:
-        assert box[0] <= float(dot.attrib["cx"]) <= box[2]
-        assert box[1] <= float(dot.attrib["cy"]) <= box[3]
-    lines = [path for path in chart.findall("path") if path.attrib["class"] == "line"]
-    gaps = sum(math.isinf(value) for value in values)
-    assert len(lines) == (gaps + 1 if len(values) > 1 else 1 - gaps)
-    labels = [text.text for text in chart.findall("text")]
-    assert len(set(labels)) >= 4
-    assert {"dB", "frame"} <= set(labels)
+    assert Texts(html(found)).tags.count("img") == 2
 
 
 def test_files(tmp_path: Path) -> None:
@@ -216,5 +184,5 @@ def test_files(tmp_path: Path) -> None:
         b"caf\\udce9" in (tmp_path / name).read_bytes().replace(b"\\\\", b"\\") for name in names
     )
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot make folder"):
+    with pytest.raises(OutputError, match="cannot make the folder"):
         write_reports(found, tmp_path / "file")

@@ -1,7 +1,7 @@
 import torch
 
 from iart.model.bicubic import Bicubic
-from iart.resize import imresize
+from iart.pictures.resize import imresize
 
 
 def test_bicubic_is_imresize_of_every_frame():

@@ -81,10 +81,11 @@ def test_tiny_network(goldens: dict[str, Tensor], tiny: IART, shape: tuple[int, 
     assert_agrees(out, goldens[f"iart_tiny.{n}x{t}x{h}x{w}"], WHOLE)
 
 
-def test_mirror_extended_clip(goldens: dict[str, Tensor], tiny: IART) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_mirror_extended_clip(goldens: dict[str, Tensor], tiny: IART, mirrored: bool) -> None:
     half = smooth_input("iart.mirror", (1, 3, 3, 64, 64), clamp=True)
     with torch.inference_mode():
-        out = tiny(torch.cat((half, half.flip(1)), dim=1))[..., ::5, ::7]
+        out = tiny(torch.cat((half, half.flip(1)), dim=1), mirrored=mirrored)[..., ::5, ::7]
     assert_agrees(out, goldens["iart_tiny.mirror"], WHOLE)
 
 

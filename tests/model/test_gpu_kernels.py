@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iart.model import IART, kernels
-from iart.model.align import SNAP, ImplicitAlign, sine_encoding
+from iart.model import IART
+from iart.model.align import ImplicitAlign, sine_encoding
+from iart.model.kernels import SNAP, dispatch
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
 
 triton = pytest.importorskip("triton", minversion="3.3")
-gpu_kernels = pytest.importorskip("iart.model.gpu_kernels")
+gpu_kernels = pytest.importorskip("iart.model.kernels.gpu")
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 needs_compiler = pytest.mark.skipif(INTERPRETED, reason="here, Triton interprets")
@@ -158,12 +159,13 @@ def test_resample(b: int, h: int, w: int, c: int, n: int, device: str, dtype: to
 def test_the_network_gives_the_same(device: str, monkeypatch: pytest.MonkeyPatch):
     model = with_formula_weights(IART(SMALL)).to(device)
     clip = torch.rand(1, 3, 3, 13, 9, generator=torch.Generator().manual_seed(0)).to(device)
-    with kernels.chosen("torch"):
-        expected = model(clip)
-    if INTERPRETED:
-        monkeypatch.setattr(kernels, "_suits_gpu", lambda *_: True)
-    with kernels.chosen("torch" if INTERPRETED else "triton"):
-        out = model(clip)
+    model.backend = "torch"
+    expected = model(clip)
+    if INTERPRETED:  # there is no GPU that it could suit
+        monkeypatch.setattr(dispatch, "_suits_gpu", lambda *_: True)
+        monkeypatch.setattr("iart.model.iart.usable_backend", lambda name: name)
+    model.backend = "triton"
+    out = model(clip)
     assert not out.equal(expected)  # or nothing was told to compute otherwise
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 

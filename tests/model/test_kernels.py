@@ -1,7 +1,6 @@
 """The kernel gives what PyTorch gives, and PyTorch steps in where there is no kernel."""
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -17,12 +16,14 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iart.errors import OptionsError
-from iart.model import IART, kernels
+from iart.model import IART
 from iart.model.align import ImplicitAlign
-from iart.model.attend import Attend
+from iart.model.kernels import cpu, operators
+from iart.model.kernels.dispatch import backend_in_use, usable_backend
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
 
+CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("g++") is None, reason="needs g++ on Linux"
 )
@@ -43,7 +44,7 @@ def exact(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     s=st.integers(1, 5),
     n=st.integers(1, 4),
@@ -59,12 +60,12 @@ def test_values_and_gradients(s: int, n: int, vectors: int, more: int, d: int, t
     for x in inputs:
         x.requires_grad_()
     query, key, value, bias = (x.detach() for x in inputs)
-    out = kernels.attend(query, key, value, bias)
+    out = cpu.attend(query, key, value, bias)
     assert out is not None
     expected = exact(*inputs)
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
     back = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    got = kernels.differentiate(query, key, value, bias, back)
+    got = cpu.differentiate(query, key, value, bias, back)
     assert got is not None
     wanted = torch.autograd.grad(expected, inputs, back.double())
     for mine, theirs in zip(got, wanted, strict=True):
@@ -75,7 +76,7 @@ def test_values_and_gradients(s: int, n: int, vectors: int, more: int, d: int, t
 def test_large_logits_do_not_overflow():
     query, key, value, bias = head_tensors(2, 1, 16, 16, 4)
     for scale in (30.0, 1e4, 1e18):
-        out = kernels.attend(scale * query, key, value, bias)
+        out = cpu.attend(scale * query, key, value, bias)
         assert out is not None
         torch.testing.assert_close(
             out.double(), exact(scale * query, key, value, bias), rtol=1e-4, atol=1e-4
@@ -89,13 +90,13 @@ def test_what_is_not_finite_shows_where_it_does_in_pytorch(which: int, value: fl
     inputs = head_tensors(2, 2, 16, 16, 4)
     inputs[which] = inputs[which].clone()
     inputs[which][0, 0, 3, 1] = value
-    out = kernels.attend(*inputs)
+    out = cpu.attend(*inputs)
     assert out is not None
     torch.testing.assert_close(out.double(), exact(*inputs), rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     h=st.integers(1, 9),
     w=st.integers(1, 9),
@@ -112,9 +113,8 @@ def test_alignment(h: int, w: int, heads: int, fours: int, reach: float, threads
     flow = reach * torch.randn(2, 2, h, w, generator=generator)
     torch.set_num_threads(threads)
     results = []
-    for backend in ("native", "torch"):
-        with kernels.chosen(backend):
-            results.append(align(*maps, flow))
+    for align.backend in ("native", "torch"):
+        results.append(align(*maps, flow))
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
@@ -124,22 +124,21 @@ def test_flow_that_is_no_number_spoils_its_pixel_alone():
     align = with_formula_weights(ImplicitAlign(8, 2), "align.")
     maps, flow = torch.randn(2, 1, 4, 5, 8), torch.zeros(1, 2, 4, 5)
     flow[0, :, 1, 2] = torch.nan
-    for backend in ("native", "torch"):
-        with kernels.chosen(backend):
-            spoilt = align(*maps, flow).isnan().any(-1)[0]
+    for align.backend in ("native", "torch"):
+        spoilt = align(*maps, flow).isnan().any(-1)[0]
         assert spoilt.nonzero().tolist() == [[1, 2]]
 
 
 @needs_compiler
 def test_threads_may_attend_at_once():
     inputs = head_tensors(40, 3, 48, 48, 12)
-    expected = kernels.attend(*inputs)
+    expected = cpu.attend(*inputs)
     assert expected is not None
     found: list[bool] = []
 
     def work() -> None:
         for _ in range(20):
-            out = kernels.attend(*inputs)
+            out = cpu.attend(*inputs)
             found.append(out is not None and out.equal(expected))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -152,15 +151,17 @@ def test_threads_may_attend_at_once():
 
 def test_tensors_without_numbers_have_a_shape():
     with FakeTensorMode():
-        out = Attend.apply(*(torch.empty_like(x) for x in head_tensors(2, 3, 16, 16, 4)))
+        out = operators.attend(
+            *(torch.empty_like(x) for x in head_tensors(2, 3, 16, 16, 4)), "native"
+        )
     assert out.shape == (2, 3, 16, 4)
 
 
 def test_a_bias_of_another_type_is_not_read_as_float32():
     query, key, value, bias = head_tensors(2, 2, 16, 16, 4)
     for dtype in (torch.float64, torch.bfloat16):
-        assert kernels.attend(query, key, value, bias.to(dtype)) is None
-        assert kernels.differentiate(query, key, value, bias.to(dtype), query) is None
+        assert cpu.attend(query, key, value, bias.to(dtype)) is None
+        assert cpu.differentiate(query, key, value, bias.to(dtype), query) is None
 
 
 @pytest.mark.parametrize("what", ["double", "odd", "channels apart", "nothing"])
@@ -174,8 +175,8 @@ def test_what_does_not_suit_goes_to_pytorch(what: str):
         inputs[0] = inputs[0].mT.contiguous().mT
     else:
         inputs = [*(x[:0] for x in inputs[:3]), inputs[3]]
-    assert kernels.attend(*inputs) is None
-    out = Attend.apply(*inputs)
+    assert cpu.attend(*inputs) is None
+    out = operators.attend(*inputs, "native")
     torch.testing.assert_close(out.double(), exact(*inputs), rtol=1e-5, atol=1e-5)
 
 
@@ -185,56 +186,23 @@ def test_the_network_gives_the_same():
     clip = torch.rand(2, 3, 3, 13, 9, generator=torch.Generator().manual_seed(0))
     results = {}
     for name in ("native", "torch"):
-        with kernels.chosen(name):
-            assert kernels.in_use() == name
-            model.zero_grad()
-            out = model(clip)
-            out.square().mean().backward()
-            with torch.inference_mode():
-                small = model(clip)
+        model.backend = name
+        assert backend_in_use(model.backend, CPU, torch.float32) == name
+        model.zero_grad()
+        out = model(clip)
+        out.square().mean().backward()
+        with torch.inference_mode():
+            small = model(clip)
         results[name] = [out.detach(), small, *(p.grad for p in model.parameters())]
     for mine, theirs in zip(*results.values(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-6)
 
 
-COMPILE = """
-import torch
-from iart.model import IART, IARTConfig, kernels
-torch.manual_seed(0)
-model = IART(IARTConfig(channels=16, depths=(3, 2), heads=(2, 2), window=(3, 4, 4), branches=2))
-with torch.inference_mode():
-    for size in ((8, 8), (9, 13)):  # whole windows, and padding
-        clip = torch.rand(1, 2, 3, *size)
-        expected = model(clip)
-        with kernels.chosen("compile"):
-            assert kernels.in_use() == "compile"
-            torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-5)
-print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-print(sum(torch._dynamo.utils.counters["graph_break"].values()))
-"""
-
-
-@needs_compiler
-@pytest.mark.slow
-def test_blocks_and_alignment_may_be_compiled_for_each_shape(tmp_path: Path):
-    """Without the checks of types, which cannot be compiled."""
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    # Of both sizes a plain and a shifted block, one that gives the middle frame alone, and
-    # alignment to the features and to what became of them.
-    assert run.stdout.split() == ["10", "0"]
-
-
 @needs_compiler
 def test_openmp_is_that_of_pytorch():
     code = (
-        "import torch, re; from iart.model import kernels; "
-        "assert kernels._kernels() is not None; "
+        "import torch, re; from iart.model.kernels import cpu; "
+        "assert cpu._kernels() is not None; "
         "print(len({line.split()[-1] for line in open('/proc/self/maps') if 'gomp' in line}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -257,15 +225,15 @@ def test_without_a_compiler_a_note_says_so_once(
     reason: str,
 ):
     monkeypatch.setenv("CXX", compiler)
-    kernels._kernels.cache_clear()
+    cpu._kernels.cache_clear()
     inputs = head_tensors(2, 2, 16, 16, 4)
     try:
         with caplog.at_level(logging.INFO, "iart"):
-            Attend.apply(*inputs)
-            out = Attend.apply(*inputs)
-        assert kernels.in_use() == "torch"
+            operators.attend(*inputs, "native")
+            out = operators.attend(*inputs, "native")
+        assert backend_in_use("native", CPU, torch.float32) == "torch"
     finally:
-        kernels._kernels.cache_clear()
+        cpu._kernels.cache_clear()
     assert [reason in record.message for record in caplog.records] == [True]
     torch.testing.assert_close(out.double(), exact(*inputs), rtol=1e-5, atol=1e-5)
 
@@ -275,26 +243,25 @@ def test_a_missing_folder_is_no_missing_compiler(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    kernels._kernels.cache_clear()
+    cpu._kernels.cache_clear()
     try:
         with caplog.at_level(logging.INFO, "iart"):
-            assert kernels.in_use() == "torch"
+            assert backend_in_use("native", CPU, torch.float32) == "torch"
     finally:
-        kernels._kernels.cache_clear()
+        cpu._kernels.cache_clear()
     assert "No such file or directory" in caplog.text
     assert "compiler" not in caplog.text
 
 
 def test_an_unknown_backend_is_refused():
-    refused = pytest.raises(
-        OptionsError, match="unknown backend 'cuda': pass native, torch, triton, compile"
-    )
-    with refused, kernels.chosen("cuda"):
-        pass
+    model = IART(SMALL)
+    with pytest.raises(OptionsError, match="unknown backend 'cuda': pass native, torch, triton"):
+        model.backend = "cuda"
+    assert model.backend == "native"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_a_note_says_that_triton_has_none(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO, "iart"), kernels.chosen("triton"):
-        assert kernels.in_use() == "torch"
+    with caplog.at_level(logging.INFO, "iart"):
+        assert usable_backend("triton") == "torch"
     assert "not triton: it needs Triton and a GPU" in caplog.text

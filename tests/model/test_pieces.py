@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iart.model import IART, IARTConfig, align, attend, fuse, upsample
-from iart.model.attend import Attend
+from iart.model import IART, IARTConfig, align, fuse, upsample
 from iart.model.conv import Conv, Stripes, pointwise
 from iart.model.fuse import SwinIRFM
-from iart.model.window import attend_fused
+from iart.model.kernels import operators, plain
+from iart.model.kernels.dispatch import attend_fused
 from tests.model.formula import with_formula_weights
 
 SMALL = IARTConfig(
@@ -30,7 +30,7 @@ def tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuse, "CELLS_AT_ONCE", 100)
     monkeypatch.setattr(upsample, "NUMBERS_AT_ONCE", 1)
     monkeypatch.setattr(align, "PIXELS_AT_ONCE", 7)
-    monkeypatch.setattr(attend, "LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(plain, "LOGITS_AT_ONCE", 1)
 
 
 @pytest.mark.usefixtures("tiny_pieces")
@@ -91,11 +91,13 @@ def head_tensors(q: int, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("at_once", [1, 2**20])
 @pytest.mark.parametrize(("q", "k"), [(6, 6), (2, 6)])
 def test_attention(monkeypatch: pytest.MonkeyPatch, at_once: int, q: int, k: int):
-    monkeypatch.setattr(attend, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(plain, "LOGITS_AT_ONCE", at_once)
     query, key, value, bias = head_tensors(q, k)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
-    torch.testing.assert_close(Attend.apply(query, key, value, bias), expected)
-    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, bias))
+    torch.testing.assert_close(operators.attend(query, key, value, bias, "native"), expected)
+    assert torch.autograd.gradcheck(
+        lambda *maps: operators.attend(*maps, "native"), (query, key, value, bias)
+    )
 
 
 @pytest.mark.parametrize("d", [3, 8, 20])

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from iart.model import IART, IARTConfig
-from iart.model.align import CELLS, ImplicitAlign
+from iart.model.align import ImplicitAlign
 from iart.model.flow import SpyNet, warp
 from iart.model.fuse import SwinIRFM
+from iart.model.kernels.plain import CELLS
 from iart.model.upsample import Head
 from tests import reference
 from tests.model.formula import uniform, with_formula_weights

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from iart.errors import OptionsError, WeightsError
 from iart.model import IART, IARTConfig
-from iart.train.begin import LICENCE, load_flow, load_network, new_network
+from iart.train.initial_weights import LICENCE, load_flow, load_network, new_network
 from iart.weights import published_name, read_model, save_model
+from iart.weights.published import to_published
 from tests.model.formula import with_formula_weights
 from tests.train.tiny import assert_same, folder_of, make_pairs, options, run
 
@@ -81,7 +83,7 @@ def refused_flow(config: IARTConfig = TINY) -> str:
 def test_flow_of_another_size():
     wider = other(replace(TINY, flow_channels=(8, 6)))
     torch.save(spynet(wider), "f.pth")
-    assert "basic_module.0.basic_module.2.weight is [6, 8, 7, 7], expected [4," in refused_flow()
+    assert "basic_module.0.basic_module.2.weight [6, 8, 7, 7] instead of [4," in refused_flow()
     save_model(wider, "f.pth")
     assert "channels and levels ((8, 6), 2), network_g has ((8, 4), 2)" in refused_flow()
 
@@ -90,7 +92,7 @@ def test_flow_that_is_incomplete():
     tensors = spynet(other())
     del tensors["basic_module.1.basic_module.0.bias"]
     torch.save(tensors, "f.pth")
-    assert "basic_module.1.basic_module.0.bias is missing, expected [8]" in refused_flow()
+    assert "missing: basic_module.1.basic_module.0.bias" in refused_flow()
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04 and no more"])
@@ -169,9 +171,54 @@ def test_what_fits_is_taken(name: str, caplog: pytest.LogCaptureFixture):
     (message,) = (r.getMessage() for r in caplog.records)
     count = len(list(model.parameters()))
     assert f"'{name}' gave " in message
-    assert f" of {count} tensors; not in the file: " in message
+    assert f" of {count} tensors; missing: " in message
     assert "of another shape: " in message
     assert "unknown" not in message
+
+
+def strange(model: IART, **changes: Tensor) -> dict[str, Tensor]:
+    """Tensors of which few or none are of the network."""
+    return {**{f"old.{name}": tensor for name, tensor in model.state_dict().items()}, **changes}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_file_of_which_nothing_fits_is_an_error(name: str):
+    tensors = strange(other())
+    if name == "w.pth":
+        torch.save(tensors, name)
+    else:
+        save_file(tensors, name)
+    chosen = options(path__pretrain_network_g=name, path__strict_load_g=False)
+    with pytest.raises(WeightsError) as caught:
+        new_network(chosen)
+    message = str(caught.value)
+    assert f"cannot use '{name}': none of its tensors fits network_g (missing: " in message
+    assert "unknown: old." in message
+
+
+def test_a_file_of_which_little_fits_is_a_warning(caplog: pytest.LogCaptureFixture):
+    source = other()
+    torch.save(strange(source, **{"conv_first.weight": source.extract.weight.detach()}), "w.pth")
+    model = new_network(options(path__pretrain_network_g="w.pth", path__strict_load_g=False))
+    assert model.extract.weight.equal(source.extract.weight)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "'w.pth' gave only 1 of " in record.getMessage()
+    assert "unknown: old." in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_container_does_not_matter(name: str, prefix: str, strict: bool):
+    source = other()
+    tensors = {prefix + n: t for n, t in to_published(source).items()}
+    if name == "w.pth":
+        torch.save(tensors, name)
+    else:
+        save_file(tensors, name)
+    model = new_network(options(path__pretrain_network_g=name, path__strict_load_g=strict))
+    assert_same(dict(model.state_dict()), dict(source.state_dict()))
 
 
 def test_going_on_needs_no_file_of_weights():

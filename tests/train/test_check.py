@@ -1,24 +1,24 @@
 """`iart train --check`: made data, whole and damaged, and the cost of a step."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from iart.cli import app
-from iart.model import IART
-from iart.train import estimate
-from iart.train.check import Report, check
-from iart.train.draws import depth_draws
-from iart.train.estimate import StepCost, step_cost
-from iart.train.loss import Objective
-from iart.train.options import Options
+from iart.train.check import CheckReport, check
+from iart.train.measure import StepCost, extended_cost, step_cost
+from iart.train.options.run import TrainingOptions
 
+PROJECT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 TINY = {
     "embed_dim": 8, "mid_channels": 8, "head_channels": 4, "flow_channels": [8, 4],
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def options(**changes: Any) -> Options:
+def options(**changes: Any) -> TrainingOptions:
     """A tiny run; keys of `changes` are places with `__` for a dot."""
     roots = {"dataroot_gt": "gt", "dataroot_lq": "lq"}
     tree: dict[str, Any] = {
@@ -64,7 +64,7 @@ def options(**changes: Any) -> Options:
         for parent in parents:
             node = node[parent]
         node[key] = value
-    return Options.model_validate(tree)
+    return TrainingOptions.model_validate(tree)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iart.train.check.step_cost", lambda *_: StepCost(1.5, 10**6, False))
 
 
-def checked(**changes: Any) -> Report:
+def checked(**changes: Any) -> CheckReport:
     return check(options(**changes), device="cpu")
 
 
@@ -89,7 +89,7 @@ def test_a_run_that_can_start():
     assert re.fullmatch(r"4 frames, 64×64 from 16×16, made in [\d.e-]+ s", lines["sample"])
     assert re.match(r"about 0\.\d+ GB on cpu \([\d.]+ GB are free\)", lines["memory"])
     assert re.fullmatch(
-        r"about \S+ s a step, \S+ \w+ for 100 steps \(float32, estimated from smaller steps\)",
+        r"about \S+ s a step, \S+ \w+ for 100 steps \(float32, measured\)",
         lines["time"],
     )
     assert seen == 2 * [(1, 2), (2, 2)]
@@ -193,64 +193,89 @@ def test_the_command(folder: Path):
 
 # ---- the cost of a step
 
-
-def real_memory(chosen: Options, frames: int, side: int) -> float:
-    """Peak of the tensors of a step of this very size, and of what an optimiser keeps."""
-    model, batch = IART(chosen.network_g.config()), chosen.datasets.train.batch_size_per_gpu
-
-    def learn() -> None:
-        low = torch.rand(batch, frames, 3, side, side)
-        draws = depth_draws(model.config, 0, range(batch), frames)
-        output = model(low, draws, recompute=chosen.network_g.use_checkpoint)
-        Objective(chosen.train, CPU)(output, torch.rand_like(output)).backward()
-
-    weights = sum(4 * parameter.numel() for parameter in model.parameters())
-    return estimate._peak(learn) + 4 * weights
-
-
-@pytest.mark.parametrize("recompute", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_memory_is_scaled_well(recompute: bool):
-    """From crops of 16×16 and clips of 4 frames to 32×32 and 6."""
-    chosen = options(network_g__use_checkpoint=recompute)
-    cost = step_cost(chosen, CPU, torch.float32, 6, 32)
-    assert cost.memory == pytest.approx(real_memory(chosen, 6, 32), rel=0.3)
+TRAINED = """
+import sys
+from iart.runtime import keep_freed_memory, peak_memory
+from iart.train.loop import train
+from iart.train.options.run import TrainingOptions
+import lightning_fabric, torch
+keep_freed_memory()
+torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # which loads what it needs
+print(peak_memory())
+train(TrainingOptions.model_validate_json(sys.stdin.read()), device="cpu")
+print(peak_memory())
+"""
 
 
-def test_times_are_extended_in_frames_and_pixels(monkeypatch: pytest.MonkeyPatch):
-    """A step that takes 1 + 2 T + 3 P + 4 T P thousandths; crops grow until it takes a while."""
-    sides: list[int] = []
+@pytest.mark.parametrize(
+    ("batch", "recompute"),
+    [
+        (1, True),
+        (2, True),
+        (2, False),
+    ],
+)
+@pytest.mark.slow
+def test_memory_is_what_training_takes(folder: Path, batch: int, recompute: bool):
+    """Of the light network, in a process that makes two steps."""
+    network = yaml.safe_load((PROJECT / "options" / "IART_light.yml").read_text())["network_g"]
+    chosen = options(
+        network_g={**network, "use_checkpoint": recompute},
+        datasets__train__batch_size_per_gpu=batch,
+        train__total_iter=2,
+        val=None,
+    )
+    words = chosen.model_dump_json(exclude={"datasets": {"val"}})
+    trained = subprocess.run(
+        [sys.executable, "-c", TRAINED], input=words, capture_output=True, text=True, check=True
+    )
+    found = step_cost(chosen, CPU, torch.float32, 4, 16)
+    assert found.measured
+    libraries, whole = map(int, trained.stdout.split())
+    assert found.memory - libraries == pytest.approx(whole - libraries, rel=0.25)
 
-    def seconds(learn: Any, device: torch.device) -> float:
-        _, frames, side = learn.args
-        sides.append(side)
-        return (1 + 2 * frames + 3 * side**2 + 4 * frames * side**2) / 10_000
 
-    monkeypatch.setattr(estimate, "_seconds", seconds)
-    monkeypatch.setattr(estimate, "_peak", lambda learn: 1e6)
-    once = step_cost(options(), CPU, torch.float32, 7, 64)
-    pixels = 2 * 64**2
-    assert once.seconds == pytest.approx((1 + 14 + 3 * pixels + 28 * pixels) / 10_000)
-    assert max(sides) == 32
-    more = step_cost(options(train__gradient_accumulation_steps=3), CPU, torch.float32, 7, 64)
-    assert more.seconds == pytest.approx(3 * once.seconds)
-    assert more.memory == once.memory
+def test_larger_steps_are_extended_from_smaller_ones():
+    """A step of P pixels takes 1 + 2 P; crops grow, then samples, until one takes long."""
+    made: list[tuple[int, int]] = []
 
+    def cost(batch: int, side: int) -> StepCost:
+        made.append((batch, side))
+        amount = 1 + 2 * batch * side**2
+        return StepCost(amount / 1000, amount, measured=True)
 
-def test_memory_is_counted_from_birth_to_end():
-    with estimate._Memory() as memory:
-        a = torch.zeros(1000)
-        view = a.view(10, 100)[2:]
-        b = torch.zeros(500)
-        del a, b
-        c = torch.zeros(800)
-    assert memory.peak == 4 * (1000 + 800)
-    assert view.shape == (8, 100)
-    assert len(c) == 800
+    once = extended_cost(cost, 6, 20)
+    assert once == StepCost(4.801, 4801, measured=True)
+    assert made == [(1, 8), (1, 8), (1, 16), (1, 20), (2, 20), (4, 20), (6, 20)]
+    many = extended_cost(cost, 16, 64)
+    assert made[-1] == (1, 64)
+    assert many.memory == 1 + 2 * 16 * 64**2
+    assert many.seconds == pytest.approx(many.memory / 1000)
+    assert not many.measured
 
 
 @pytest.mark.cuda
 def test_a_step_is_measured_on_a_gpu():
-    cost = step_cost(options(), torch.device("cuda"), torch.bfloat16, 4, 16)
-    assert cost.measured
-    assert cost.seconds < 10
-    assert 10**6 < cost.memory < 10**9
+    found = step_cost(options(), torch.device("cuda"), torch.bfloat16, 4, 16)
+    assert found.measured
+    assert found.seconds < 10
+    assert 10**6 < found.memory < 10**9
+
+
+@pytest.mark.usefixtures("no_cost")
+def test_losses_are_weighed():
+    report = checked(
+        train__fft_opt={"loss_weight": 0.0}, train__temporal_opt={"start_iter": 50},
+        train__gan_opt={"loss_weight": 0.1, "start_iter": 90}, train__optim_d={"lr": 1e-4},
+        network_d={"type": "UNetDiscriminatorSN", "num_feat": 2},
+    )  # fmt: skip
+    assert report.problems == []
+    lines = dict(report.lines)
+    assert lines["loss fft"] == "0, gradient 0, 0% of all"
+    shares = []
+    for name in ("pixel", "temporal", "gan"):
+        found = re.fullmatch(r"[\d.e-]+, gradient ([\d.e-]+), (\d+)% of all", lines[f"loss {name}"])
+        assert found
+        assert float(found[1]) > 0
+        shares.append(int(found[2]))
+    assert 98 <= sum(shares) <= 102

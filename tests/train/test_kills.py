@@ -3,7 +3,6 @@
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,13 +10,13 @@ import pytest
 import yaml
 
 from iart.weights import read_model
+from tests.processes import errors_at_end, start_iart, wait_until
 from tests.train.tiny import folder_of, latest, make_pairs, options, run, state_of, tree
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     make_pairs(tmp_path / "pairs")
     return tmp_path
 
@@ -35,13 +34,9 @@ def saved() -> int:
 def start() -> subprocess.Popen[str]:
     """The run in a process of its own, once it has saved at least one more step."""
     Path("endless.yml").write_text(yaml.safe_dump(tree(**ENDLESS)))
-    command = [sys.executable, "-m", "iart", "train", "endless.yml", "--device", "cpu"]
-    before, deadline = saved(), time.monotonic() + 120
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while saved() <= before:
-        assert child.poll() is None, child.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    before = saved()
+    child = start_iart("train", "endless.yml", "--device", "cpu")
+    wait_until(lambda: saved() > before, child)
     return child
 
 
@@ -83,7 +78,7 @@ def test_twenty_kills_while_saving():
 def test_a_signal_saves_and_ends_with_130(number: signal.Signals):
     child = start()
     child.send_signal(number)
-    said = child.communicate(timeout=60)[1]
+    said = errors_at_end(child)
     assert child.returncode == 130
     assert said.endswith("interrupted: all is saved, the same command goes on\n")
     assert state_of()["step"] == int(latest().stem)

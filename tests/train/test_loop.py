@@ -16,8 +16,8 @@ from iart.errors import (
     MissingExtraError,
     OutputError,
 )
-from iart.train.draws import depth_draws
-from iart.train.stop import StopSignals
+from iart.train.processes import stop_signals
+from iart.train.step import depth_draws
 from iart.weights import read_metadata, read_model
 from tests.train.tiny import (
     SCENES,
@@ -179,7 +179,7 @@ def test_teaching_flow_lowers_its_error(folder: Path):
     for count in (20, 50):  # errors are logged as means since the last save
         run(
             lessons(total_iter=count, batch_size_per_gpu=4, lr=3e-3, max_shift=2.0),
-            0.0 if count < 50 else None,
+            max_minutes=0.0 if count < 50 else None,
         )
     errors = [entry["flow_error"] for entry in entries() if "flow_error" in entry]
     assert errors[-1] < 0.9 * errors[0]
@@ -215,8 +215,8 @@ def test_draws_belong_to_samples():
 
 def test_a_second_signal_does_not_wait_for_the_step(monkeypatch: pytest.MonkeyPatch):
     now = 100.0
-    monkeypatch.setattr("iart.train.stop.time.monotonic", lambda: now)
-    with StopSignals() as stop:
+    monkeypatch.setattr("iart.train.processes.time.monotonic", lambda: now)
+    with stop_signals() as stop:
         assert not stop.received
         signal.raise_signal(signal.SIGINT)
         now = 100.5  # a launcher passed it on

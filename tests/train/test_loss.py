@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.train.loss import Objective
-from iart.train.perceptual import BLOCKS, VGG19, gram, layer_names
-from iart.train.recipe_options import TrainOptions
+from iart.evaluate.metrics.features import VGG_BLOCKS, FeatureNetwork
+from iart.train.losses.perceptual import gram, layer_names
+from iart.train.options.recipe import RecipeOptions
+from tests.train.tiny import Sum
 
 CPU = torch.device("cpu")
 
@@ -25,12 +26,12 @@ def section(kind: str, **changes: Any) -> dict[str, Any]:
     return {"type": kind, **changes}
 
 
-def objective(**sections: Any) -> Objective:
+def objective(**sections: Any) -> Sum:
     tree = {
         "total_iter": 1, "optim_g": {"lr": 1.0},
         "scheduler": {"type": "MultiStepLR", "milestones": []},
     }  # fmt: skip
-    return Objective(TrainOptions.model_validate({**tree, **sections}), CPU)
+    return Sum(RecipeOptions.model_validate({**tree, **sections}), CPU)
 
 
 # ---- distances of pixels
@@ -85,7 +86,7 @@ def torchvision_weights(blocks: int) -> dict[str, Tensor]:
     """Random weights under torchvision's names, of the first blocks."""
     generator = torch.Generator().manual_seed(0)
     tensors, i, channels = {}, 0, 3
-    for width, depth in BLOCKS[:blocks]:
+    for width, depth in VGG_BLOCKS["vgg19"][:blocks]:
         for _ in range(depth):
             weight = torch.randn(width, channels, 3, 3, generator=generator)
             tensors[f"features.{i}.weight"] = weight * (2 / (9 * channels)) ** 0.5
@@ -164,7 +165,7 @@ def test_safetensors_serve_as_well(weights: Path, tmp_path: Path):
 def test_places_are_torchvision_s():
     names = layer_names()
     assert [names.index(n) for n in ("conv1_1", "conv3_4", "conv5_4", "pool5")] == [0, 16, 34, 36]
-    layers = VGG19(("conv5_4",)).features
+    layers = FeatureNetwork("vgg19", (names.index("conv5_4"),)).features
     assert len(layers) == 35
     assert layers[34].weight.shape == (512, 512, 3, 3)
 
@@ -175,8 +176,8 @@ def test_places_are_torchvision_s():
         (None, r"names no file of VGG-19\. Name a file .* train\.perceptual_opt=null"),
         ("missing", r"cannot use '.*vgg\.pth' as VGG-19: No such file or directory\. Name"),
         ("text", r"neither safetensors nor a PyTorch file"),
-        ("short", r"features\.5\.weight is missing, expected shape \[128, 64, 3, 3\]"),
-        ("other", r"features\.0\.weight has shape \[2\], expected shape \[64, 3, 3, 3\]"),
+        ("short", r"missing: features\.5\.weight, features\.5\.bias"),
+        ("other", r"features\.0\.weight \[2\] instead of \[64, 3, 3, 3\]"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: str | None, message: str):

@@ -11,9 +11,8 @@ import torch
 from iart.errors import TrainingError
 from iart.model import IART
 from iart.train import loop
-from iart.train.folder import RunFolder
-from iart.train.loss import Objective
-from iart.train.state import TrainState, averaged
+from iart.train.state import RunFolder, new_state
+from iart.train.step import Objective
 from tests.train.tiny import assert_same, folder_of, make_pairs, options, run, state_of
 
 
@@ -29,15 +28,17 @@ def add_to_loss(
     monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[torch.Tensor], Any]
 ) -> None:
     """Do something when the loss is computed for the `count`th time; its result is added to it."""
-    original, calls = Objective.__call__, []
+    original, calls = Objective.terms, []
 
-    def changed(self: Objective, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def changed(
+        self: Objective, output: torch.Tensor, truth: torch.Tensor, step: float
+    ) -> dict[str, torch.Tensor]:
         calls.append(1)
-        loss = original(self, output, truth)
+        terms = original(self, output, truth, step)
         more = action(output) if len(calls) == count else None
-        return loss if more is None else loss + more
+        return terms if more is None else {**terms, "pixel": terms["pixel"] + more}
 
-    monkeypatch.setattr(loop.Objective, "__call__", changed)
+    monkeypatch.setattr(loop.Objective, "terms", changed)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
@@ -90,9 +91,8 @@ def test_weights_that_are_not_finite_are_not_saved():
     model = IART(options().network_g.config())
     with torch.no_grad():
         model.extract.weight[0] = math.inf
-    optimizer = torch.optim.Adam(model.parameters())
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    state = TrainState(model, averaged(model), optimizer, scaler, seed=0, step=1)
+    state = new_state(model, options(), torch.float32)
+    state.step = 1
     with pytest.raises(TrainingError, match="weights are not finite after step 1"):
         RunFolder(options().name, model.config, keep=1).save(state)
     assert {path: path.read_bytes() for path in files} == files

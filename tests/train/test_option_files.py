@@ -7,11 +7,15 @@ import pytest
 import yaml
 
 from iart.model import IARTConfig
-from iart.train import data_options, network_options, options, recipe_options
-from iart.train.data_options import DVDOptions, REDSOptions, VimeoOptions
-from iart.train.options import read_options, write_schema
-from iart.train.recipe_options import CosineOptions
-from iart.train.section import Section
+from iart.train.options import data as data_options
+from iart.train.options import losses as loss_options
+from iart.train.options import network as network_options
+from iart.train.options import recipe as recipe_options
+from iart.train.options import run as options
+from iart.train.options.data import DVDOptions, REDSOptions, VimeoOptions
+from iart.train.options.read import read_options, write_schema
+from iart.train.options.recipe import CosineOptions
+from iart.train.options.section import Section
 
 FOLDER = Path(__file__).parents[2] / "options"
 PUBLISHED = (
@@ -23,7 +27,13 @@ PUBLISHED = (
 SECTIONS = sorted(
     {
         value
-        for module in (data_options, network_options, options, recipe_options)
+        for module in (
+            data_options,
+            loss_options,
+            network_options,
+            options,
+            recipe_options,
+        )
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Section) and value is not Section
     },
@@ -127,15 +137,16 @@ def test_the_schema_is_up_to_date(tmp_path: Path):
     write_schema(tmp_path / "schema.json")
     new, old = (folder / "schema.json" for folder in (tmp_path, FOLDER))
     assert new.read_text() == old.read_text(), (
-        'keys have changed: python -c "from pathlib import Path; from iart.train.options import '
-        "write_schema; write_schema(Path('options/schema.json'))\""
+        'keys have changed: python -c "from pathlib import Path; '
+        "from iart.train.options.read import write_schema; "
+        "write_schema(Path('options/schema.json'))\""
     )
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
 def test_the_schema_has_every_key(section: type[Section]):
     schema = json.loads((FOLDER / "schema.json").read_text())
-    part = schema if section is options.Options else schema["$defs"].get(section.__name__)
+    part = schema if section is options.TrainingOptions else schema["$defs"].get(section.__name__)
     if part is None:
         assert section.__subclasses__()  # what others have in common
         return

@@ -1,6 +1,7 @@
 """Option files: what is read, what is refused, and how that is said."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import yaml
 
 from iart.errors import OptionsError
 from iart.model import IARTConfig
-from iart.train.network_options import NetworkOptions
-from iart.train.options import Options, batch_warning, obstacles, read_options, require_files
+from iart.train.check import batch_warning, obstacles, require_files
+from iart.train.options.network import NetworkOptions
+from iart.train.options.read import read_options
+from iart.train.options.run import TrainingOptions
 
 MINIMAL: dict[str, Any] = {
     "name": "run",
@@ -121,13 +124,16 @@ def test_keys_that_are_not_needed_are_noted(path: Path, caplog: pytest.LogCaptur
 
 def test_keys_that_would_change_the_result_are_refused_unless_they_are_off(path: Path):
     read_options(path, ("train.gan_opt=null", "network_g.in_channels=3", "val.flip_seq=false"))
-    assert "train.gan_opt: adversarial training is not done here; set it to null (got {'type'" in (
+    assert "network_d and train.gan_opt belong together: network_d is missing" in (
         refused(path, "train.gan_opt={type: GANLoss}")
+    )
+    assert "train.ldl_opt: this loss is not built here; set it to null (got {'type'" in (
+        refused(path, "train.ldl_opt={type: LDLLoss}")
     )
     assert "network_g.in_channels: pictures have 3 channels (got 1)" in (
         refused(path, "network_g.in_channels=1")
     )
-    assert "network_d: adversarial training" in refused(path, "network_d.type=UNet")
+    assert "network_d.type: Input should be" in refused(path, "network_d.type=UNet")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +143,13 @@ def test_keys_that_would_change_the_result_are_refused_unless_they_are_off(path:
         ("num_gpus=5", "num_gpus: unknown key; the nearest known key is 'num_gpu'"),
         ("dist_param={}", "dist_param: unknown key; the nearest known key is 'dist_params'"),
         ("xyz=5", "xyz: unknown key"),
+        ("total_iter=5", "total_iter: unknown key; the nearest known key is 'train.total_iter'"),
+        ("lr=5", "lr: unknown key; the nearest known key is 'train.optim_g.lr'"),
+        ("train.gt_sise=5", "train.gt_sise: unknown key"),
+        (
+            "num_frame=5",
+            "num_frame: unknown key; the nearest known key is 'datasets.train.num_frame'",
+        ),
         ("datasets.trian={}", "datasets.trian: unknown key; the nearest known key is 'train'"),
         ("datasets.train.gtsize=4", "datasets.train.gtsize: unknown key; the nearest"),
         ("datasets.val.gtsize=4", "datasets.val.gtsize: unknown key; the nearest"),
@@ -186,6 +199,10 @@ def refused(path: Path, *overrides: str) -> str:
         ("network_g.spynet_path=''", "network_g.spynet_path: a path must be text without NUL"),
         ("datasets.train.gt_size=66", "datasets.train.gt_size: Input should be a multiple of 4"),
         ("datasets.train.reduce=[2, 1]", "datasets.train: reduce must be two factors"),
+        ("datasets.train.degradation={}", "datasets.train.degradation: give one of bicubic, dvd"),
+        ("datasets.train.degradation={vhs: 1}", "datasets.train.degradation.vhs: unknown key"),
+        ("datasets.train.drawn_share=0.9", "datasets.train: still_share, drawn_share and photo_sh"),
+        ("datasets.train.photo_share=0.1", "datasets.train: photo_share needs dataroot_photos"),
         ("datasets.train.still_share=1.5", "datasets.train.still_share: Input should be less"),
         ("datasets.train.dataroot_gt=~nobody_/x", "datasets.train.dataroot_gt: Could not determin"),
         ("datasets.train={dataroot_gt: x}", "datasets.train.type: Field required"),
@@ -214,6 +231,8 @@ def test_values_that_cannot_work(path: Path, override: str, message: str):
         ("datasets.train.io_backend.type=s3", "datasets.train.io_backend.type: Input should be '"),
         ("datasets.train.patch_sizes=[64, 96]", "datasets.train: patch_probs [] must be one share"),
         ("datasets.train.patch_probs=[1]", "datasets.train: patch_probs [1.0] must be one share"),
+        ("datasets.train.degradation={dvd: 1}", "datasets.train: give dataroot_lq or degradation"),
+        ("datasets.train.dataroot_lq=null", "datasets.train: give dataroot_lq, or degradation to"),
         ("datasets.train.color=y", "datasets.train.color: the network takes RGB in the range 0"),
         ("train.scheduler={type: MultiStepLR, milestones: [4], restarts: [3, 0], "
          "restart_weights: [1, 1]}", "train.scheduler: restarts [3, 0] must ascend"),
@@ -260,9 +279,62 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     assert "holds no options" in refused(broken)
 
 
+def test_keys_that_are_given_twice(path: Path):
+    """Both lines of each are named, of all such keys at once."""
+    path.write_text("name: a\ntrain:\n  total_iter: 1\n  'total_iter': 2\n\nname: b\nname: c\n")
+    assert refused(path) == (
+        f"cannot read option file '{path}': (1) key 'total_iter' is given 2 times, in lines 3"
+        " and 4: leave one; (2) key 'name' is given 3 times, in lines 1, 6 and 7: leave one"
+    )
+    path.write_text("name: run")
+    assert "key 'lr' is given 2 times" in refused(path, "train.optim_g={lr: 1, lr: 2}")
+
+
+def test_merged_sections_may_repeat_keys(path: Path):
+    text = yaml.safe_dump({**MINIMAL, "datasets": None}).replace(
+        "datasets: null",
+        "datasets:\n  train: &t {type: SceneDataset, dataroot_gt: t}\n"
+        "  val: {<<: *t, dataroot_gt: v}\n  val_2: {<<: *t}",
+    )
+    path.write_text(text)
+    sets = read_options(path).datasets.validation
+    assert [sets[name].dataroot_gt for name in ("val", "val_2")] == [Path("v"), Path("t")]
+
+
+def test_all_errors_are_said_at_once(path: Path):
+    message = refused(
+        path,
+        "num_gpu=some",
+        "train.total_iters=5",
+        "train.optim_g={learning_rate: 1}",
+        "train.ldl_opt={type: LDLLoss}",
+        "train.pixel_opt.type=L7",
+        "datasets.train.gtsize=5",
+        "datasets.trian={}",
+        "datasets.val.gt_size=5",
+        "scale=2",
+    )
+    assert sorted(re.findall(r"\(\d+\) ([\w.]+):", message)) == [
+        "datasets.train.gtsize",
+        "datasets.trian",
+        "datasets.val.gt_size",
+        "num_gpu",
+        "scale",
+        "train.ldl_opt",
+        "train.optim_g.learning_rate",
+        "train.optim_g.lr",
+        "train.pixel_opt.type",
+        "train.total_iters",
+    ]
+    agree = ("train.half_precision=true", "train.precision=float16", "train.pixel_opt=null")
+    assert "train: there is no loss" in (message := refused(path, *agree, "train.total_iter=11"))
+    assert "half_precision is true" in message
+    assert "scheduler.periods [10] end at step 10" in message
+
+
 def test_no_flow_stage_needs_no_size(path: Path):
     options = read_options(path, ("train.flow.size=48", "train.flow.total_iter=0"))
-    assert isinstance(options, Options)
+    assert isinstance(options, TrainingOptions)
 
 
 # ---- where a run starts
@@ -280,6 +352,11 @@ def test_files_that_a_run_starts_from(path: Path, tmp_path: Path):
         "network_g.spynet_path=null (our own flow weights)"
     )
     assert "pretrain_network_g: there is no file" in missing("path.pretrain_network_g=x.pth")
+    # a name of those that ship
+    require_files(read_options(path, ("path.pretrain_network_g=light",)))
+    shipped = read_options(path, ("path.pretrain_network_g=light",)).path.pretrain_network_g
+    assert shipped is not None
+    assert shipped.name == "light.safetensors"
     perceptual = "train.perceptual_opt={layer_weights: {conv5_4: 1}"
     assert missing(perceptual + "}").endswith("layout, or pass train.perceptual_opt=null")
     assert "weights: there is no file" in missing(perceptual + ", weights: vgg.pth}")

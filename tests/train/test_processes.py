@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ import yaml
 
 from iart.device import pick_device
 from iart.errors import DeviceError
-from iart.train.processes import Processes, choose_precision
+from iart.train.processes import choose_precision, connected
+from tests.processes import PATIENCE_SECONDS, errors_at_end, start_iart, wait_until
 from tests.train.tiny import (
+    adversarial,
     assert_same,
     folder_of,
     latest,
@@ -34,12 +35,15 @@ import sys
 from pathlib import Path
 import torch
 from iart.train import loop
-from iart.train.options import read_options
+from iart.train.options.read import read_options
 
 learn = loop._Run.learn
 def learn_and_keep(self, *rest):
     learn(self, *rest)
-    torch.save(self.model.state_dict(), f"{self.options.name}-{self.fabric.global_rank}.pt")
+    kept = dict(self.model.state_dict())
+    for adversary in self.state.adversaries:
+        kept |= {f"{adversary.name}.{k}": v for k, v in adversary.model.state_dict().items()}
+    torch.save(kept, f"{self.options.name}-{self.fabric.global_rank}.pt")
 
 loop._Run.learn = learn_and_keep
 loop.train(read_options(Path(sys.argv[1])), device="cpu", devices=int(sys.argv[2]))
@@ -64,7 +68,9 @@ def write(**changes: Any) -> Path:
 def together(processes: int, **changes: Any) -> None:
     """Train in several processes."""
     command = [sys.executable, "script.py", str(write(**changes)), str(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -99,8 +105,12 @@ def test_float16_needs_a_gpu():
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DeviceError, match=r"2 devices were asked for; this machine has 1 \(cuda\)"):
-        Processes(options(), torch.device("cuda"), 2)
+    asked = r"2 devices were asked for; this machine has 1 \(cuda\)"
+    with (
+        pytest.raises(DeviceError, match=asked),
+        connected(options(), torch.device("cuda"), 2),
+    ):
+        pass
 
 
 def test_fewer_devices_than_the_recipe_s_are_said_once():
@@ -119,6 +129,26 @@ def test_two_processes_are_one_with_twice_the_batch():
     assert state_of("one")["samples"] == state_of("two")["samples"] == 8
     a, b = (torch.load(f"two-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert_same(dict(a), dict(b))
+
+
+@pytest.mark.slow
+def test_two_processes_with_discriminators_are_one_with_twice_the_batch():
+    """All losses, relativistic means, CutMix and feature matching among them, and all weights."""
+    chosen = adversarial(train__total_iter=3)
+    run(options(name="one", datasets__train__batch_size_per_gpu=2, **chosen))
+    together(2, name="two", **chosen)
+    lines = [(folder_of(name) / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for one, two in zip(*(map(json.loads, of_run) for of_run in lines), strict=True):
+        names = {name for name in one if name.startswith("loss")}
+        assert len(names) == 9
+        assert {n: one[n] for n in names} == pytest.approx({n: two[n] for n in names}, abs=1e-4)
+    for name in ("gan", "gan2"):
+        one, two = (state_of(run)["discriminators"][name]["optimizer"] for run in ("one", "two"))
+        for i, own in one["state"].items():  # averages of gradients
+            difference = own["exp_avg"] - two["state"][i]["exp_avg"]
+            assert difference.norm() < 1e-2 * own["exp_avg"].norm() + 1e-6
+    first, second = (torch.load(f"two-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert_same(first, second)  # discriminators too
 
 
 @pytest.mark.slow
@@ -172,7 +202,9 @@ def test_torchrun_and_validation_spread_over_processes():
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "iart",
         "train", str(write(name="two", **chosen)), "--device", "cpu",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("weights: experiments/two") == 1
     one, two = (
@@ -186,19 +218,13 @@ def test_torchrun_and_validation_spread_over_processes():
 
 @pytest.mark.slow
 def test_a_signal_to_the_first_process_saves_and_ends_all():
-    command = [
-        sys.executable, "-m", "iart", "train", str(write(name="two", train__total_iter=100_000)),
-        "--device", "cpu", "--devices", "2",
-    ]  # fmt: skip
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    file = write(name="two", train__total_iter=100_000)
+    child = start_iart("train", file, "--device", "cpu", "--devices", "2", start_new_session=True)
     try:
-        log, deadline = folder_of("two") / "log.jsonl", time.monotonic() + 120
-        while not (log.exists() and log.read_text().count("\n") > 2):
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        log = folder_of("two") / "log.jsonl"
+        wait_until(lambda: log.exists() and log.read_text().count("\n") > 2, child)
         child.send_signal(signal.SIGTERM)
-        said = child.communicate(timeout=60)[1]
+        said = errors_at_end(child)
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
@@ -212,16 +238,19 @@ def test_a_signal_to_the_first_process_saves_and_ends_all():
 def test_a_loss_that_is_not_finite_on_one_process_stops_all(folder: Path):
     script = SCRIPT.replace(
         "loop._Run.learn = ",
-        "call = loop.Objective.__call__\n"
-        "def broken(self, output, truth):\n"
+        "terms = loop.Objective.terms\n"
+        "def broken(self, *args):\n"
         "    import torch.distributed as dist\n"
-        "    return call(self, output, truth) * (float('nan') if dist.get_rank() else 1.0)\n"
-        "loop.Objective.__call__ = broken\n"
+        "    factor = float('nan') if dist.get_rank() else 1.0\n"
+        "    return {name: value * factor for name, value in terms(self, *args).items()}\n"
+        "loop.Objective.terms = broken\n"
         "loop._Run.learn = ",
     )
     (folder / "script.py").write_text(script)
     command = [sys.executable, "script.py", str(write(name="two")), "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 1
     file = "experiments/two/nonfinite-step0-process1.pt"
     assert f"TrainingError: loss is nan at step 0: '{file}' has the batch" in done.stderr

@@ -79,6 +79,36 @@ def test_the_seed_of_a_run_stays():
     assert_same(state_of(), state_of("straight"))
 
 
+def test_the_optimiser_of_the_file_counts():
+    """A stopped run goes on with the kind, betas and weight decay that the file has now."""
+    run(options(), max_minutes=0.0)
+    optim = {"type": "AdamW", "lr": 1e-3, "betas": [0.5, 0.9], "weight_decay": 0.25}
+    lines = run(options(train__optim_g=optim, manual_seed=7), max_minutes=0.0)
+    assert "manual_seed 7 has no effect: the run keeps the seed with which it began, 0" in lines
+    (said,) = (line for line in lines if line.startswith("options that changed since"))
+    for change in (
+        'train.optim_g.type "Adam" → "AdamW"',
+        "train.optim_g.betas [0.9, 0.99] → [0.5, 0.9]",
+        "train.optim_g.weight_decay 0.0 → 0.25",
+        "manual_seed 0 → 7",
+    ):
+        assert change in said
+    for group in state_of()["optimizer"]["param_groups"]:
+        assert (tuple(group["betas"]), group["weight_decay"]) == ((0.5, 0.9), 0.25)
+        assert group["decoupled_weight_decay"]
+    assert state_of()["optimizer"]["state"][0]["step"] == 2  # the averages go on
+
+
+def test_changed_options_of_a_finished_run():
+    run(options())
+    lines = run(options(train__optim_g={"type": "Adam", "lr": 5e-4}))
+    assert lines[1:3] == [
+        "options that changed since the last start: train.optim_g.lr 0.001 → 0.0005",
+        "the run is finished (step 4 of 4): changed options have no effect; raise "
+        "train.total_iter, or give the run another name",
+    ]
+
+
 def test_another_network_is_not_resumed():
     run(options(), max_minutes=0.0)
     with pytest.raises(WeightsError, match=r"cannot resume from '.*1\.state': .*; move it away"):

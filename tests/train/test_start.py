@@ -5,8 +5,8 @@ from einops import rearrange
 from iart.model import IART, IARTConfig
 from iart.model.align import ImplicitAlign
 from iart.model.flow import warp
-from iart.train.flow import motion_energy_filters
-from iart.train.start import start, start_align
+from iart.train.flow_lessons import motion_energy_filters
+from iart.train.initial_weights import start, start_align
 
 CONFIG = IARTConfig(
     channels=16, mid_channels=8, head_channels=8, flow_channels=(8, 8), flow_levels=2,

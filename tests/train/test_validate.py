@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from iart.data.degrade import to_uint8
-from iart.errors import DeviceError
-from iart.evaluate.metrics import psnr, ssim
-from iart.inference.upscale import upscale
 from iart.model import IART
+from iart.pictures.degrade import to_uint8
+from iart.pictures.scores import psnr, ssim
 from iart.train import validate as module
 from iart.train.validate import main_score
+from iart.upscaling.clip import upscale
 from iart.weights import read_model
 from tests.train.tiny import SCENES, folder_of, make_pairs, make_scenes, options, run, state_of
 
@@ -107,19 +107,24 @@ def test_no_validation_on_request():
 
 
 def test_a_clip_too_large_for_the_memory_is_shown_in_windows(monkeypatch: pytest.MonkeyPatch):
-    windows: list[tuple[int, int]] = []
+    make_pairs(Path("long"), frames=6)
+    held_out = {**HELD_OUT, "dataroot_gt": "long/gt", "dataroot_lq": "long/lq"}
+    lengths: list[int] = []
+    forward = IART._advance
 
-    def too_large(
-        clip: torch.Tensor, model: IART, *, window: int, overlap: int, tile: None
-    ) -> torch.Tensor:
-        windows.append((window, overlap))
-        if window > 2:
-            raise DeviceError("too little memory")
-        return upscale(clip, model, window=window, overlap=overlap, tile=tile)
+    def hungry(
+        model: IART, frames: Tensor, *arguments: Any, **keywords: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if not torch.is_grad_enabled():
+            lengths.append(frames.shape[1])
+            if frames.shape[1] > 4:
+                raise torch.OutOfMemoryError
+        return forward(model, frames, *arguments, **keywords)
 
-    monkeypatch.setattr(module, "upscale", too_large)
-    run(options(datasets__val=HELD_OUT, train__total_iter=1))
-    assert windows == 2 * [(4, 0), (2, 0)]
+    monkeypatch.setattr(IART, "_advance", hungry)
+    run(options(datasets__val=held_out, train__total_iter=1))
+    assert lengths[0] == 6
+    assert 4 in lengths
     assert validations()
 
 

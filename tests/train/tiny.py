@@ -8,11 +8,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from iart.data.degrade import degrade_bi
+from iart.pictures.degrade import degrade_bi
 from iart.train.loop import train
-from iart.train.options import Options
+from iart.train.options.run import TrainingOptions
+from iart.train.step import Objective
 
 NAME = "tiny"
+
+
+class Sum(Objective):
+    """All losses of a section `train` in one number."""
+
+    def __call__(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        return torch.stack(list(self.terms(output, truth).values())).sum()
 
 
 def picture(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -83,15 +91,29 @@ def tree(**changes: Any) -> dict[str, Any]:
     return options
 
 
-def options(**changes: Any) -> Options:
+def adversarial(**changes: Any) -> dict[str, Any]:
+    """A run with two discriminators and all that belongs to them."""
+    return {
+        "network_d": {"type": "UNetDiscriminatorSN", "num_feat": 4},
+        "network_d2": {"type": "CIPLABUnetD", "num_feat": 4, "levels": 2, "frames": 3},
+        "train__gan_opt": {"type": "GANLoss", "gan_type": "relativistic", "loss_weight": 0.01},
+        "train__gan2_opt": {"type": "GANLoss", "gan_type": "hinge", "loss_weight": 0.01},
+        "train__optim_d": {"type": "Adam", "lr": 1e-3},
+        "train__feature_matching_opt": {"type": "CIPLABFeatureMatchingLoss", "loss_weight": 0.1},
+        "train__consistency_opt": {"cutmix_prob_max": 1.0, "cutmix_prob_scale": 1},
+        **changes,
+    }
+
+
+def options(**changes: Any) -> TrainingOptions:
     """The tiny run with some changes."""
-    return Options.model_validate(tree(**changes))
+    return TrainingOptions.model_validate(tree(**changes))
 
 
-def run(chosen: Options, max_minutes: float | None = None) -> list[str]:
+def run(chosen: TrainingOptions, **keywords: Any) -> list[str]:
     """Train on one CPU process and return what was reported."""
     lines: list[str] = []
-    train(chosen, device="cpu", max_minutes=max_minutes, report=lines.append)
+    train(chosen, device="cpu", report=lines.append, **keywords)
     return lines
 
 

@@ -4,9 +4,10 @@ A moment is one YUV 4:2:0 picture, as planes; weaving takes the rows of a field 
 a camera or a telecine does, so that chroma belongs to the field of its luma.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def telecined(film: Sequence[Moment], *, top_first: bool = True) -> list[Moment]
 
 def write(
     path: Path,
-    pictures: Sequence[Moment],
+    pictures: Iterable[Moment],
     *,
     rate: Fraction = VIDEO,
     codec: str = "ffv1",
@@ -85,14 +86,16 @@ def write(
     """A video of pictures as they are. FFV1 is without loss and marks nothing as interlaced."""
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height = WIDTH, HEIGHT
+        pictures = iter(pictures)
+        first = next(pictures)
+        stream.height, stream.width = first[0].shape
         stream.pix_fmt = "yuv420p10le" if deep else "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / rate
         if sample_aspect is not None:
             stream.codec_context.sample_aspect_ratio = sample_aspect
         if rotation:
             stream.set_display_rotation(-rotation)
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(chain([first], pictures)):
             frame = as_frame(picture, deep=deep)
             frame.pts, frame.time_base = index, 1 / rate
             output.mux(stream.encode(frame))
@@ -102,7 +105,8 @@ def write(
 
 def as_frame(picture: Moment, *, deep: bool = False) -> av.VideoFrame:
     """The picture for an encoder; `deep` in 10 bits."""
-    frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p10le" if deep else "yuv420p")
+    height, width = picture[0].shape
+    frame = av.VideoFrame(width, height, "yuv420p10le" if deep else "yuv420p")
     for plane, values in zip(frame.planes, picture, strict=True):
         values = values.astype("<u2") * 4 if deep else values
         rows = np.frombuffer(memoryview(plane), values.dtype).reshape(plane.height, -1)
@@ -114,9 +118,17 @@ MPEG2 = {"qscale": "1", "qmin": "1", "flags": "+qscale", "g": "12"}
 MPEG2_INTERLACED = MPEG2 | {"flags": "+qscale+ilme+ildct"}
 
 
-def soft_telecined(path: Path, film: Sequence[Moment]) -> Path:
+def soft_telecined(
+    path: Path, film: Sequence[Moment], *, sample_aspect: Fraction | None = None
+) -> Path:
     """MPEG-2 of film whose headers ask players to show every second picture for three fields."""
-    plain = write(path.with_name("film.m2v"), film, codec="mpeg2video", options=MPEG2)
+    plain = write(
+        path.with_name("film.m2v"),
+        film,
+        codec="mpeg2video",
+        options=MPEG2,
+        sample_aspect=sample_aspect,
+    )
     with av.open(str(plain)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0], opaque=True)
         output.start_encoding()

@@ -10,7 +10,8 @@ import av
 import torch
 from av.stream import Disposition
 
-from iart.video.frame import Color, Frame, Track, VideoInfo
+from iart.pictures.color import Color
+from iart.video.frame import Frame, Track, VideoInfo
 
 BT601 = Color(6, 6, 6, full_range=False)
 

@@ -5,22 +5,26 @@ picture one pixel wider may cost a column of windows more. What a pixel costs ju
 against what it costs at it, is the height of that jump.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import fsum
-from operator import mul
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from iart.bench.measure import check_memory, load_network, made_clip
-from iart.bench.peaks import Size, enlarge, peaks_of_a_process, peaks_on_device
+from iart.bench.peaks import ClipSize, enlarge, peaks_of_a_process, peaks_on_device
 from iart.bench.probes import now
-from iart.device import pick_precision
 from iart.errors import OptionsError
-from iart.inference.tiles import plan_tiles
-from iart.inference.tiling import tile_multiple
+from iart.files.complete import complete_file, writing
 from iart.model import IART
+from iart.reports.charts import chart_file, lines_chart
+from iart.upscaling.budget import tile_multiple
+from iart.upscaling.tiles import plan_tiles
 
 FRAMES = (1, 2, 3, 4, 6, 8, 12, 16)
 SCALES = (1, 1.5, 2, 3)
@@ -31,7 +35,7 @@ SCALES = (1, 1.5, 2, 3)
 class Cost:
     """Of one pass over a clip of some size."""
 
-    size: Size
+    size: ClipSize
     seconds: float
     peak_bytes: int
     """Most memory in use, the clip and its enlargement included, weights and libraries not."""
@@ -52,6 +56,32 @@ class Growth:
     """Widths, among them the last ones with one and with two tiles, and the next ones."""
 
 
+CostOf = Callable[[Cost], float]
+SERIES: dict[str, tuple[str, CostOf]] = {
+    "by_frames": ("frames", lambda cost: float(cost.size.frames)),
+    "by_pixels": ("kilopixels per frame", lambda cost: cost.size.height * cost.size.width / 1e3),
+    "by_tiles": ("width of a frame in tiles", lambda cost: float(cost.size.width)),
+}
+"""Of `Growth`: what grows, and how much of it there is."""
+COSTS: dict[str, tuple[str, CostOf]] = {
+    "time": ("seconds", lambda cost: cost.seconds),
+    "memory": ("MB", lambda cost: cost.peak_bytes / 1e6),
+}
+"""What grows with it, and its unit."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How linear one cost is in one thing."""
+
+    cost: str
+    grows: str
+    from_line: float
+    """How far the straight line that fits best lies from a measured cost, at most, as a share."""
+    jump: float | None
+    """How much more a pixel costs where a picture is a pixel wider, at most, as a share."""
+
+
 def measure_growth(
     name: str,
     device: str = "auto",
@@ -60,6 +90,7 @@ def measure_growth(
     height: int = 96,
     width: int = 128,
     precision: str = "float32",
+    backend: str = "native",
     repeats: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Growth:
@@ -74,30 +105,30 @@ def measure_growth(
         height: of the pictures whose number grows, and the smallest otherwise; whole windows.
         width: see height; tiles are twice as wide.
         precision: one of `iart.device.PRECISIONS`.
+        backend: one of `iart.model.kernels.dispatch.BACKENDS`.
         repeats: passes.
         progress: is told passes done, and how many there are.
 
     Raises:
-        OptionsError: "bicubic", or the width is too small for tiles.
+        OptionsError: "bicubic", no such backend, or the width is too small for tiles.
         WeightsError: no such model or file.
         DeviceError: this machine lacks the device, the precision or the memory.
     """
-    model = load_network(name, device)
+    model = load_network(name, device, precision, backend)
     place = model.extract.weight.device
-    pick_precision(precision, place)
     for count, scale in ((max(FRAMES), 1), (frames, max(SCALES))):
         check_memory(model, count, round(scale * height), round(scale * width))
     series = growing_sizes(model, frames, height, width)
     sizes = [size for part in series for size in part]
     seconds = dict.fromkeys(sizes, float("inf"))
     for i, size in enumerate(list(seconds) * (repeats + 1)):
-        taken = _seconds(model, size, precision)
+        taken = _seconds(model, size)
         if i >= len(seconds):  # the first of each warms up
             seconds[size] = min(seconds[size], taken)
         if progress:
             progress(i + 1, len(seconds) * (repeats + 1))
     held = peaks_of_a_process if place.type == "cpu" else peaks_on_device
-    peaks = held(name, device, list(seconds), precision)
+    peaks = held(name, device, list(seconds), precision, model.backend)
     costs = {
         size: Cost(size, seconds[size], peak) for size, peak in zip(seconds, peaks, strict=True)
     }
@@ -106,7 +137,7 @@ def measure_growth(
     return Growth(name, str(place), precision, threads, by_frames, by_pixels, by_tiles)
 
 
-def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[list[Size], ...]:
+def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[list[ClipSize], ...]:
     """Sizes by frames, by pixels and by tiles.
 
     Raises:
@@ -123,16 +154,16 @@ def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[li
         for scale in SCALES
     ]
     return (
-        [Size(count, height, width) for count in FRAMES],
-        [Size(frames, h + step, w + step) for h, w in corners for step in (-1, 0, 1)],
+        [ClipSize(count, height, width) for count in FRAMES],
+        [ClipSize(frames, h + step, w + step) for h, w in corners for step in (-1, 0, 1)],
         [
-            Size(frames, height, side, tile)
+            ClipSize(frames, height, side, tile)
             for side in (width, one, one + 1, (one + two) // 2, two, two + 1)
         ],
     )
 
 
-def jumps(costs: Sequence[Cost], cost_of: Callable[[Cost], float]) -> dict[Size, float]:
+def jumps(costs: Sequence[Cost], cost_of: Callable[[Cost], float]) -> dict[ClipSize, float]:
     """For each size a pixel above another: how much more a pixel costs there, as a share."""
     return {
         above.size: cost_of(above) / above.size.pixels * at.size.pixels / cost_of(at) - 1
@@ -143,17 +174,115 @@ def jumps(costs: Sequence[Cost], cost_of: Callable[[Cost], float]) -> dict[Size,
 
 def straight_line(x: Sequence[float], y: Sequence[float]) -> list[float]:
     """What the straight line gives at each x that is closest to y, as a share of y."""
-    weights = [value**-2.0 for value in y]
-    mean_x = fsum(map(mul, weights, x)) / fsum(weights)
-    mean_y = fsum(map(mul, weights, y)) / fsum(weights)
-    rise = fsum(w * (u - mean_x) * (v - mean_y) for w, u, v in zip(weights, x, y, strict=True))
-    run = fsum(w * (u - mean_x) ** 2 for w, u in zip(weights, x, strict=True))
-    return [mean_y + rise / run * (u - mean_x) for u in x]
+    return np.polyval(np.polyfit(x, y, 1, w=1 / np.array(y)), x).tolist()
 
 
-def _seconds(model: IART, size: Size, precision: str) -> float:
+def format_growth(growth: Growth) -> str:
+    """A table for people, and what is to be learnt from it."""
+    lines = [
+        f"{growth.model} on {growth.device} in {growth.precision}, {growth.threads} threads",
+        f"{'frames':>6}{'size':>10}{'tile':>6}{'ms':>10}{'ns/pixel':>10}{'peak MB':>9}",
+    ]
+    for series in SERIES:
+        for cost in getattr(growth, series):
+            size = cost.size
+            lines.append(
+                f"{size.frames:>6}{f'{size.width}x{size.height}':>10}{size.tile or '':>6}"
+                f"{cost.seconds * 1e3:>10.1f}{cost.seconds / size.pixels * 1e9:>10.0f}"
+                f"{cost.peak_bytes / 1e6:>9.1f}"
+            )
+    for found in find(growth):
+        jump = (
+            "" if found.jump is None else f"; a pixel more costs up to {found.jump:+.1%} per pixel"
+        )
+        lines.append(
+            f"{found.cost} against {found.grows}: within {found.from_line:.1%} of a line{jump}"
+        )
+    return "\n".join(lines)
+
+
+def find(growth: Growth) -> list[Finding]:
+    """How linear each cost is in what grows; nothing of one that was too little to be seen."""
+    return [
+        Finding(
+            curve.cost,
+            curve.grows,
+            max(abs(y / seen - 1) for y, seen in zip(curve.line, curve.measured, strict=True)),
+            max(jumps(curve.costs, COSTS[curve.cost][1]).values(), default=None),
+        )
+        for curve in _curves(growth)
+    ]
+
+
+def write_growth(growth: Growth, folder: Path) -> list[Path]:
+    """Write growth.json and growth.svg into a folder, which is made if missing.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    content = {
+        "growth.json": json.dumps(
+            {**asdict(growth), "findings": [asdict(found) for found in find(growth)]}, indent=1
+        ),
+        "growth.svg": chart_file([_chart(curve) for curve in _curves(growth)]),
+    }
+    prepare_folder(folder)
+    for name, text in content.items():
+        with complete_file(folder / name) as file:
+            file.write(text.encode())
+    return [folder / name for name in content]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder for results, if it is missing.
+
+    Raises:
+        OutputError: the operating system refuses, or nothing can be written there.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _seconds(model: IART, size: ClipSize) -> float:
     device = model.extract.weight.device
     clip = made_clip(size.frames, size.height, size.width).to(device)
     started = now(device)
-    enlarge(model, clip, size, precision)
+    enlarge(model, clip, size)
     return now(device) - started
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One cost against one thing that grows, and the straight line that fits best."""
+
+    cost: str
+    grows: str
+    costs: tuple[Cost, ...]
+    places: list[float]
+    measured: list[float]
+    line: list[float]
+
+
+def _curves(growth: Growth) -> Iterator[_Curve]:
+    for series, (grows, place_of) in SERIES.items():
+        costs: tuple[Cost, ...] = getattr(growth, series)
+        places = [place_of(cost) for cost in costs]
+        for name, (_, cost_of) in COSTS.items():
+            measured = [cost_of(cost) for cost in costs]
+            if min(measured) > 0:
+                line = straight_line(places, measured)
+                yield _Curve(name, grows, costs, places, measured, line)
+
+
+def _chart(curve: _Curve) -> str:
+    return lines_chart(
+        {f"{curve.cost}, measured": curve.measured, "straight line": curve.line},
+        [f"{c.size.frames} × {c.size.width}x{c.size.height}" for c in curve.costs],
+        title=f"{curve.cost} against {curve.grows}",
+        unit=COSTS[curve.cost][0],
+        axis=curve.grows,
+        at=curve.places,
+        from_zero=True,
+    )

@@ -1,23 +1,32 @@
 """One clip through the network: time, memory and arithmetic of every stage.
 
 The yardstick is the machine's own matmul rate, measured in the same run, in float32 and in the
-precision used.
+precision used. Operations are those that the path needs (a multiply-add counts 2): each pixel
+projected once, the last block and what follows for the middle frame only, padding not counted.
 """
 
-from dataclasses import dataclass
+import json
+from copy import copy
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from iart.bench.operations import STAGES, count_operations
-from iart.bench.probes import StagePeaks, StageTimes, now, watched
-from iart.device import autocast, free_memory, memory_in_use, pick_device, pick_precision
+from iart.bench.probes import STAGES, StagePeaks, StageTimes, now, watched
+from iart.device import PRECISIONS, free_memory, pick_device
 from iart.errors import DeviceError, OptionsError
-from iart.model import IART, IARTConfig, kernels
+from iart.model import IART, IARTConfig
+from iart.model.kernels.dispatch import backend_in_use
+from iart.model.memory import memory_in_use
 from iart.weights import load_model
 
+CELLS = 4  # that a pixel attends to in alignment
+INTERPOLATION_TAPS = {"nearest": 1, "bilinear": 4, "bicubic": 16}
+DERIVED = ("operations", "frames_per_second", "matmul_share", "peak_bytes")
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices; a GPU is done with small ones before it is at its full rate."""
 
@@ -51,7 +60,7 @@ class BenchResult:
     device: str
     precision: str
     backend: str
-    """One of `iart.model.kernels.BACKENDS`."""
+    """One of `iart.model.kernels.dispatch.BACKENDS`."""
     threads: int
     stages: tuple[Stage, ...]
     """flow, align, fuse and upsample; the first convolution counts to upsample."""
@@ -82,22 +91,26 @@ class BenchResult:
         return max(stage.peak_bytes for stage in self.stages)
 
 
-def load_network(name: str, device: str) -> IART:
+def load_network(
+    name: str, device: str, precision: str = "float32", backend: str = "native"
+) -> IART:
     """What to measure: a name or file of `load_model`, or "full", the published configuration.
 
     Weights of "full" are random, the same every time: speed does not depend on them.
 
     Raises:
-        OptionsError: "bicubic", which is no network.
+        OptionsError: "bicubic", which is no network, or no such backend.
         WeightsError: no such model or file.
-        DeviceError: this machine lacks the device.
+        DeviceError: this machine lacks the device or the precision.
     """
     if name == "full":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = IART(IARTConfig())
-        return model.requires_grad_(False).eval().to(pick_device(device))
-    model = load_model(name, device)
+        model = model.requires_grad_(False).eval().to(pick_device(device))
+        model.precision, model.backend = precision, backend
+        return model
+    model = load_model(name, device, precision, backend=backend)
     if not isinstance(model, IART):
         raise OptionsError(f"'{name}' is not a network: bench measures IART. Pass light or full")
     return model
@@ -109,7 +122,6 @@ def measure(
     height: int = 96,
     width: int = 128,
     *,
-    precision: str = "float32",
     repeats: int = 3,
     name: str = "",
 ) -> BenchResult:
@@ -118,43 +130,40 @@ def measure(
     The fastest pass counts: whatever else the machine does can only slow it down.
 
     Args:
-        model: runs where its parameters lie.
+        model: runs where its parameters lie, in its precision and backend.
         frames: of the clip.
         height: of the input, in pixels.
         width: of the input, in pixels.
-        precision: one of `iart.device.PRECISIONS`.
         repeats: passes.
         name: of the model, for the result.
 
     Raises:
-        DeviceError: the device cannot compute in this precision, or lacks the memory.
+        DeviceError: the device lacks the memory.
     """
-    device = model.extract.weight.device
-    dtype = pick_precision(precision, device)
+    device, precision = model.extract.weight.device, model.precision
+    dtype = PRECISIONS[precision]
     check_memory(model, frames, height, width)
     clip = made_clip(frames, height, width).to(device)
     with torch.inference_mode():
         psnr = None
         if dtype != torch.float32:
-            exact = model(clip)
-            with autocast(device, dtype):
-                psnr = _psnr(model(clip), exact)
-            del exact
-        with autocast(device, dtype):
-            peaks = StagePeaks(device)
-            with watched(model, peaks):
+            exact = copy(model)  # of the same tensors
+            exact.precision = "float32"
+            psnr = _psnr(model(clip), exact(clip))
+        peaks = StagePeaks(device)
+        with watched(model, peaks):
+            model(clip)
+        passes: list[tuple[float, dict[str, float]]] = []
+        for _ in range(repeats):
+            times = StageTimes(device)
+            with watched(model, times):
+                started = now(device)
                 model(clip)
-            passes: list[tuple[float, dict[str, float]]] = []
-            for _ in range(repeats):
-                times = StageTimes(device)
-                with watched(model, times):
-                    started = now(device)
-                    model(clip)
-                    seconds = now(device) - started
-                passes.append((seconds, times.seconds()))
+                seconds = now(device) - started
+            passes.append((seconds, times.seconds()))
         seconds, stage_seconds = min(passes, key=lambda item: item[0])
         rates = {
-            word: matmul_rate(device, pick_precision(word, device))
+            word: matmul_rate(device, PRECISIONS[word])
             for word in dict.fromkeys(("float32", precision))
         }
     operations = count_operations(model.config, frames, height, width)
@@ -175,13 +184,74 @@ def measure(
         width,
         str(device),
         precision,
-        kernels.in_use(device, dtype),
+        backend_in_use(model.backend, device, dtype),
         torch.get_num_threads(),
         stages,
         seconds,
         rates,
         psnr,
     )
+
+
+def format_result(result: BenchResult) -> str:
+    """A table for people: per stage milliseconds, operations, share of the matmul rate, memory."""
+    model = f"{result.model}, " if result.model else ""
+    title = (
+        f"{model}{result.frames} frames of {result.width}x{result.height} on {result.device} in "
+        f"{result.precision}, {result.threads} threads, backend {result.backend}"
+    )
+    lines = [title, f"{'stage':<9}{'ms':>9}{'GFLOP':>9}{'of matmul':>11}{'peak MB':>9}"]
+    rows = [(s.name, s.seconds, s.operations, s.matmul_share, s.peak_bytes) for s in result.stages]
+    whole = result.seconds, result.operations, result.matmul_share, result.peak_bytes
+    rows.append(("all", *whole))
+    for name, seconds, operations, share, peak in rows:
+        lines.append(
+            f"{name:<9}{seconds * 1e3:>9.1f}{operations / 1e9:>9.2f}"
+            f"{share:>11.1%}{peak / 1e6:>9.0f}"
+        )
+    per_pixel = result.operations / (result.frames * result.height * result.width)
+    lines.append(
+        f"{result.frames_per_second:.2f} frames/s, {per_pixel / 1e6:.2f} MFLOP per input pixel"
+    )
+    rates = (f"{name} {rate / 1e9:.0f}" for name, rate in result.matmul_rates.items())
+    lines.append(f"matmul in GFLOP/s: {', '.join(rates)}")
+    if result.psnr is not None:
+        lines.append(f"{result.psnr:.1f} dB against the output of float32")
+    return "\n".join(lines)
+
+
+def to_json(result: BenchResult) -> str:
+    """The same for programs; seconds, operations and bytes."""
+    stages = [{**asdict(s), "matmul_share": s.matmul_share} for s in result.stages]
+    derived = {name: getattr(result, name) for name in DERIVED}
+    return json.dumps({**asdict(result), "stages": stages, **derived})
+
+
+def count_operations(config: IARTConfig, frames: int, height: int, width: int) -> dict[str, float]:
+    """Operations each stage needs for a clip of `frames` frames of `height` × `width` pixels."""
+    c, mid, head = config.channels, config.mid_channels, config.head_channels
+    cells = prod(config.window)
+    flow_level = 49 * sum(i * o for i, o in pairwise((8, *config.flow_channels, 2)))
+    flow = 2 * (frames - 1) * flow_level * sum(0.25**level for level in range(config.flow_levels))
+
+    alignments = config.branches * (max(frames - 1, 0) + max(frames - 2, 0))
+    taps = INTERPOLATION_TAPS.get(config.alignment)
+    align = alignments * (3 * c * c + 2 * CELLS * c if taps is None else taps * c)
+
+    # Per pixel: q k v, attention, projection and MLP, of three frames or for the middle one.
+    block = 3 * (8 * c * c + 2 * cells * c)
+    last_block = 6 * c * c + (6 * c * c + 2 * cells * c)
+    convs = 27 * c * c * (len(config.depths) - 1) + 9 * c * c + 9 * c * c
+    fuse = config.branches * frames * (block * (sum(config.depths) - 1) + last_block + convs)
+
+    upsample = frames * (
+        27 * c + 9 * c * mid + 36 * mid * mid + 4 * 36 * mid * head + 16 * 9 * head * (head + 3)
+    )
+    pixels = height * width
+    return {
+        name: 2.0 * pixels * count
+        for name, count in zip(STAGES, (flow, align, fuse, upsample), strict=True)
+    }
 
 
 def check_memory(model: IART, frames: int, height: int, width: int) -> None:

@@ -17,18 +17,17 @@ from torch import Tensor
 
 from iart.bench.measure import load_network, made_clip
 from iart.bench.probes import peak_memory, reset_peak_memory
-from iart.device import autocast, pick_precision
 from iart.errors import DeviceError
-from iart.inference.enlarge import Enlarger
-from iart.inference.tiling import Tiling
-from iart.model import IART, kernels
+from iart.model import IART
+from iart.upscaling.budget import Tiling
+from iart.upscaling.enlarge import Enlarger
 
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_ARENA_MAX": "1"}
 """Environment in which glibc takes blocks above 16 KiB from the system one by one."""
 
 
 @dataclass(frozen=True)
-class Size:
+class ClipSize:
     """What is shown to the network: whole pictures, or tiles of at most `tile` pixels a side."""
 
     frames: int
@@ -43,18 +42,18 @@ class Size:
 
 
 def enlarge(
-    model: IART, clip: Float[Tensor, "1 t 3 h w"], size: Size, precision: str
+    model: IART, clip: Float[Tensor, "1 t 3 h w"], size: ClipSize
 ) -> Float[Tensor, "t 3 4*h 4*w"]:
     """One pass, in one piece or in tiles."""
-    device = clip.device
-    with autocast(device, pick_precision(precision, device)):
-        enlarger = Enlarger(model, Tiling(size.frames, 0, size.tile))
-        return enlarger.enlarge(clip[0], slice(0, size.frames))
+    enlarger = Enlarger(model, Tiling(size.frames, 0, size.tile))
+    return enlarger.enlarge(clip[0], slice(0, size.frames))[0]
 
 
-def peaks_on_device(name: str, device: str, sizes: Sequence[Size], precision: str) -> list[int]:
+def peaks_on_device(
+    name: str, device: str, sizes: Sequence[ClipSize], precision: str, backend: str = "native"
+) -> list[int]:
     """Bytes for each size, the clip and its enlargement included, the weights not."""
-    model = load_network(name, device)
+    model = load_network(name, device, precision, backend)
     place = model.extract.weight.device
     peaks: list[int] = []
     for size in sizes:
@@ -63,7 +62,7 @@ def peaks_on_device(name: str, device: str, sizes: Sequence[Size], precision: st
             anew = reset_peak_memory(place)
             before = peak_memory(place)
             clip = made_clip(size.frames, size.height, size.width).to(place)
-            enlarge(model, clip, size, precision)
+            enlarge(model, clip, size)
             more = peak_memory(place) - before
             held = more if anew else max(held, more)  # a peak that stays grows the first time
             del clip
@@ -71,16 +70,14 @@ def peaks_on_device(name: str, device: str, sizes: Sequence[Size], precision: st
     return peaks
 
 
-def peaks_of_a_process(name: str, device: str, sizes: Sequence[Size], precision: str) -> list[int]:
-    """The same, measured in a process of its own; where peaks stay, in one for every size.
-
-    It attends as this process does, see `iart.model.kernels.chosen`.
-    """
+def peaks_of_a_process(
+    name: str, device: str, sizes: Sequence[ClipSize], precision: str, backend: str = "native"
+) -> list[int]:
+    """The same, measured in a process of its own; where peaks stay, in one for every size."""
     peaks: list[int] = []
     anew = reset_peak_memory(torch.device("cpu"))
     for some in [sizes] if anew else [[size] for size in sizes]:
-        task = {"name": name, "device": device, "precision": precision}
-        task["backend"] = kernels.in_use()
+        task = {"name": name, "device": device, "precision": precision, "backend": backend}
         words = json.dumps({**task, "sizes": [asdict(size) for size in some]})
         done = subprocess.run(
             [sys.executable, "-m", "iart.bench.peaks"],
@@ -99,6 +96,5 @@ def peaks_of_a_process(name: str, device: str, sizes: Sequence[Size], precision:
 
 if __name__ == "__main__":
     task = json.load(sys.stdin)
-    sizes = [Size(**size) for size in task.pop("sizes")]
-    with kernels.chosen(task.pop("backend")):
-        json.dump(peaks_on_device(sizes=sizes, **task), sys.stdout)
+    sizes = [ClipSize(**size) for size in task.pop("sizes")]
+    json.dump(peaks_on_device(sizes=sizes, **task), sys.stdout)

@@ -1,7 +1,5 @@
 """Time and memory of the stages of a pass, and of the process."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from iart.bench.operations import STAGES
 from iart.model import IART
+from iart.runtime import peak_memory as peak_of_process
 
+STAGES: tuple[str, ...] = ("flow", "align", "fuse", "upsample")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 """Of Linux: where a process resets its peak."""
 
@@ -130,9 +129,4 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held since `reset_peak_memory`: on the CPU by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_of_process()

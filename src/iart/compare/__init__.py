@@ -5,31 +5,30 @@
                                   out/compare.svg   PSNR and SSIM of every frame
                                   out/compare.html  all but the video on one page
 
-Scores are of RGB, see `iart.evaluate.metrics`.
+Scores are of RGB, see `iart.pictures.scores`.
 """
 
 import logging
 import time as clock
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from iart.compare.findings import files
-from iart.compare.tally import Scores, Tally
-from iart.compare.together import Together
+from iart.compare.findings import Comparison, VideoScores, files
+from iart.compare.matching import MatchedVideos
 from iart.compare.view import VIEWS, side_by_side, wipe
-from iart.data.degrade import to_uint8
 from iart.errors import OptionsError, OutputError
-from iart.inference.report import Progress
-from iart.video.pending import PendingOutput
-from iart.video.writer import VideoWriter, is_folder
-from iart.video.writing import Writing
+from iart.files.complete import PendingOutput, make_folder, writing
+from iart.pictures.degrade import to_uint8
+from iart.progress import Progress
+from iart.video.write.writer import VideoWriter, is_folder
 
 ENDINGS = (".png", ".svg", ".html")
 
@@ -47,8 +46,10 @@ class CompareResult:
         page: HTML.
         frames: compared.
         truth: label of what the scores are against.
+        source: whether that is smaller than the results: these were reduced to it, and the scores
+            measure consistency with their source.
         scores: of both videos against the reference, or of the first against the second.
-        notes: how the videos were brought together, one line each.
+        notes: how the videos were matched, one line each.
     """
 
     video: Path
@@ -57,7 +58,8 @@ class CompareResult:
     page: Path
     frames: int
     truth: str
-    scores: tuple[Scores, ...]
+    source: bool
+    scores: tuple[VideoScores, ...]
     notes: tuple[str, ...]
 
 
@@ -75,14 +77,15 @@ def compare(
 ) -> CompareResult:
     """Compare two videos frame by frame, in constant memory but for the scores.
 
-    Frames are matched by time, counted from each video's first frame; smaller pictures are enlarged
+    Frames are matched by time, counted from each video's first frame; smaller results are enlarged
     by bicubic interpolation; it ends with the shortest video. What was done is noted in the log.
 
     Args:
         a: a video file, a folder or pattern of images, or a DVD.
         b: likewise.
         reference: likewise; what both should look like. Without it they are scored against each
-            other.
+            other. If it is smaller than they are, it is what they were made from: they are reduced
+            to its size for the scores, and it is not shown.
         output: a folder, made if missing, or the name of the video; the other files lie beside it.
         view: "side" (with the reference as third) or "wipe".
         divider: where the wipe's line stands, from 0 (left) to 1; if not given it moves.
@@ -103,8 +106,10 @@ def compare(
     sources = [a, b] if reference is None else [a, b, reference]
     began = clock.monotonic()
     with ExitStack() as stack:
-        together = stack.enter_context(Together(sources, rate=rate))
-        labels, info = together.labels, together.info
+        matched = stack.enter_context(
+            closing(MatchedVideos(sources, reference=reference is not None, rate=rate))
+        )
+        labels, info = matched.labels[:-1] if matched.source else matched.labels, matched.info
         if view == "side":
             shown, columns = side_by_side(labels, info.height, info.width), len(labels)
         else:
@@ -119,16 +124,20 @@ def compare(
         width, height = info.width * columns, info.height
         like = replace(info, path=inputs[0], width=width + width % 2, height=height + height % 2)
         writer = stack.enter_context(VideoWriter(video, like=like, scale=1, overwrite=overwrite))
-        tally = Tally(labels, has_truth=reference is not None)
-        for count, moment in enumerate(together, 1):
-            tally.add([to_uint8(picture) for picture in moment.pictures], moment.frame.time)
+        found = Comparison(labels, has_truth=reference is not None)
+        for count, moment in enumerate(matched, 1):
+            pictures = [to_uint8(picture) for picture in moment.pictures]
+            scored = (
+                [to_uint8(picture) for picture in moment.scored] if matched.source else pictures
+            )
+            found.add(pictures, scored, moment.frame.time)
             data = _even(shown(moment.pictures, moment.frame.time))
             writer.write(replace(moment.frame, data=data))
             if progress is not None:
                 progress(Progress(count, info.frame_count, clock.monotonic() - began))
-        notes = tuple(together.notes)
-        written = files(tally, labels, notes, video.name)
-        with Writing(video):
+        notes = tuple(matched.notes)
+        written = files(found, labels, matched.labels[-1], notes, video.name)
+        with writing(video):
             for pending, content in zip(others, written, strict=True):
                 pending.part.write_bytes(content)
         writer.close()
@@ -137,8 +146,9 @@ def compare(
     for note in notes:
         _log.info(note)
     sheet, plot, page = (video.with_suffix(ending) for ending in ENDINGS)
-    frames, scores = len(tally.times), tally.scores()
-    return CompareResult(video, sheet, plot, page, frames, labels[-1], scores, notes)
+    frames, scores = len(found.times), found.scores()
+    truth = matched.labels[-1]
+    return CompareResult(video, sheet, plot, page, frames, truth, matched.source, scores, notes)
 
 
 def _even(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
@@ -156,10 +166,7 @@ def _video_name(output: str | Path, sources: Sequence[str | Path]) -> Path:
         Path(source).is_dir() and Path(source).resolve() == folder.resolve() for source in sources
     ):
         raise OutputError(f"cannot write into '{output}': it is an input; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder '{folder}': {error.strerror}") from error
+    make_folder(folder)
     return folder / "compare.mp4"
 
 
@@ -167,6 +174,8 @@ def format_result(result: CompareResult) -> str:
     """The scores as a table, and what lies where."""
     width = max(len(scores.label) for scores in result.scores)
     lines = [f"against {result.truth}, {result.frames} frames"]
+    if result.source:
+        lines = [f"consistency with the source {result.truth}, {result.frames} frames"]
     for scores in result.scores:
         psnr_text = f"{scores.mean_psnr:.2f} dB" if scores.equal < result.frames else "inf"
         line = f"{scores.label:<{width}}  PSNR {psnr_text}  SSIM {scores.mean_ssim:.4f}"
@@ -178,3 +187,12 @@ def format_result(result: CompareResult) -> str:
         lines.append(line)
     files = (result.video, result.sheet, result.plot, result.page)
     return "\n".join([*lines, "", *map(str, files)])
+
+
+def result_values(result: CompareResult) -> dict[str, Any]:
+    """The same for programs: means, and the scores of every frame."""
+    scores = [
+        {**asdict(each), "mean_psnr": each.mean_psnr, "mean_ssim": each.mean_ssim}
+        for each in result.scores
+    ]
+    return {**asdict(result), "scores": scores}

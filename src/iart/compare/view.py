@@ -10,8 +10,8 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from iart.compare.sheet import fitted, font_of
 from iart.errors import OptionsError
+from iart.reports.details import fitted, font_of
 
 VIEWS = ("side", "wipe")
 SWING_SECONDS = 6
@@ -20,11 +20,11 @@ SWING_SECONDS = 6
 _LABEL_SHARE = 24  # a label's letters are a picture's height over this
 _SMALLEST_LABEL = 11  # pixels
 
-View = Callable[[Sequence[Float[Tensor, "3 h w"]], Fraction], Float[Tensor, "3 h w2"]]
+FrameView = Callable[[Sequence[Float[Tensor, "3 h w"]], Fraction], Float[Tensor, "3 h w2"]]
 """Pictures of one size, and their time in seconds, to one picture; inputs are left as they are."""
 
 
-def side_by_side(labels: Sequence[str], height: int, width: int) -> View:
+def side_by_side(labels: Sequence[str], height: int, width: int) -> FrameView:
     """All pictures in a row, each under its label."""
     stamps = [_stamp(label, height, width) for label in labels]
 
@@ -38,7 +38,9 @@ def side_by_side(labels: Sequence[str], height: int, width: int) -> View:
     return view
 
 
-def wipe(labels: Sequence[str], height: int, width: int, *, divider: float | None = None) -> View:
+def wipe(
+    labels: Sequence[str], height: int, width: int, *, divider: float | None = None
+) -> FrameView:
     """The first picture to the left of a line, the second to its right.
 
     Args:

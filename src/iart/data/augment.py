@@ -14,12 +14,17 @@ from torch import Tensor
 
 # What the last word of a generator's seed stands for; none is 0, since zeros at the end do not tell
 # seeds apart.
-_ORDER, _STEP, _AGAIN = 1, 2, 3
+_ORDER, _STEP, _AGAIN, _DEPTH, _LESSON, _DEGRADATION, _CUTMIX = range(1, 8)
 
 
 def sample_generator(seed: int, index: int, attempt: int = 0) -> np.random.Generator:
     """All choices of sample `index`; of its replacements if it failed, `attempt` > 0."""
     return np.random.default_rng((seed, index, attempt, _AGAIN) if attempt else (seed, index))
+
+
+def degradation_generator(seed: int, index: int, attempt: int = 0) -> np.random.Generator:
+    """How sample `index` is degraded: apart from its other choices, which stay without it."""
+    return np.random.default_rng((seed, index, attempt, _DEGRADATION))
 
 
 def step_generator(seed: int, first: int) -> np.random.Generator:
@@ -30,6 +35,21 @@ def step_generator(seed: int, first: int) -> np.random.Generator:
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
     """The order of an epoch."""
     return np.random.default_rng((seed, epoch, _ORDER))
+
+
+def depth_generator(seed: int, index: int) -> np.random.Generator:
+    """Stochastic depth of sample `index`."""
+    return np.random.default_rng((seed, index, 0, _DEPTH))
+
+
+def lesson_generator(seed: int, step: int) -> np.random.Generator:
+    """Choices of a step of the flow network's lessons."""
+    return np.random.default_rng((seed, step, 0, _LESSON))
+
+
+def cutmix_generator(seed: int, index: int) -> np.random.Generator:
+    """Whether and where sample `index` is cut together with its ground truth."""
+    return np.random.default_rng((seed, index, 0, _CUTMIX))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Convention: a clip is `t 3 h w`, RGB float32 in [0, 1]; a scene in memory is uint8, `t h w 3`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,13 +14,12 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from iart.data.degrade import to_uint8
-from iart.data.frames import FolderFrames
-from iart.data.images import clip_folders
-from iart.data.video_files import video_files
+from iart.data.stores.folder import FolderFrames
 from iart.errors import DataError, InputError
-from iart.resize import imresize
-from iart.video.reader import VideoReader
+from iart.files.images import clip_folders, image_names, opened, video_files
+from iart.pictures.degrade import to_uint8
+from iart.pictures.resize import imresize
+from iart.video.read.reader import VideoReader
 
 # Crops before reduction have sides that are multiples of this, so that few resizing matrices serve.
 SIDE_STEP = 16
@@ -59,6 +59,26 @@ def load_scenes(
     return scenes
 
 
+def load_stills(root: Path, *, exclude: tuple[str, ...] = ()) -> list[Scene]:
+    """Every image below `root` as a scene of one frame, held in memory.
+
+    Names are paths below `root`; `exclude` are patterns over them.
+
+    Raises:
+        DataError: no image under `root`, or one that cannot be read.
+    """
+    scenes = []
+    for folder, place in clip_folders(root).items():
+        for file in image_names(place):
+            name = file if folder == "." else f"{folder}/{file}"
+            if not any(fnmatch(name, pattern) for pattern in exclude):
+                with opened(place / file, name) as image:
+                    scenes.append(Scene(name, image.read()[None]))
+    if not scenes:
+        raise DataError(f"no images in '{root}' (exclude {list(exclude)})")
+    return scenes
+
+
 def _read_images(folder: Path) -> UInt8[np.ndarray, "t h w 3"]:
     frames = FolderFrames(folder, str(folder))
     return frames.read(range(frames.count), 0, 0, *frames.size)
@@ -90,13 +110,29 @@ def reduced_side(side: int, factor: float, limit: int) -> int:
     return max(wanted, min(side, limit))
 
 
+def there_and_back(places: Iterable[int], count: int) -> list[int]:
+    """Frames of a clip of `count`, from 0, by their places in one that runs on for ever.
+
+    Time runs back at either end, as a border is mirrored: … 2 1 0 1 2 … n−1 n−2 …
+    """
+    period = max(2 * count - 2, 1)
+    return [min(place % period, -place % period) for place in places]
+
+
 def random_clip(
-    scene: Scene, frames: int, size: int, reduce: tuple[float, float], rng: np.random.Generator
+    scene: Scene,
+    frames: int,
+    size: int,
+    reduce: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    turn_back: bool = False,
 ) -> Float[Tensor, "t 3 s s"]:
     """A clip of `frames` frames and `size` × `size` pixels.
 
     The crop is reduced by a random factor in `reduce`, so that the compression of the source is
-    not learnt; then flipped, transposed and reversed in time at random.
+    not learnt; then flipped, transposed and reversed in time at random. Where the scene is shorter
+    than `frames`, `turn_back` lets time run back at its ends.
 
     Raises:
         DataError: the scene is smaller than `size` or shorter than `frames`.
@@ -105,11 +141,12 @@ def random_clip(
     side = reduced_side(size, rng.uniform(*reduce), min(h, w))
     if side < size:
         raise DataError(f"scene '{scene.name}' is {w}×{h}: too small for crops of {size} pixels")
-    if count < frames:
+    if count < frames and not turn_back:
         raise DataError(f"scene '{scene.name}' has {count} frames: too short for clips of {frames}")
-    start = int(rng.integers(count - frames + 1))
+    start = int(rng.integers(max(count - frames, 0) + 1))
     y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
-    crop = scene.frames[start : start + frames, y : y + side, x : x + side]
+    chosen = there_and_back(range(start, start + frames), count)
+    crop = scene.frames[chosen, y : y + side, x : x + side]
     clip = imresize(to_clip(crop), size / side)[..., :size, :size].clamp(0, 1)
     return augment(clip, rng)
 

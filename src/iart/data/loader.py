@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -24,8 +23,8 @@ from torch import Tensor
 
 from iart.data.augment import order_generator, sample_generator
 from iart.data.samples import Origin, Sample, TrainingSet
-from iart.data.threads import ordered
 from iart.errors import DataError
+from iart.parallel.ordered import ordered
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Draw:
     index: int
     first: int
     item: int
@@ -103,12 +102,7 @@ class Loader:
     def __enter__(self) -> "Loader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -124,7 +118,7 @@ class Loader:
                 one batch have different sizes.
         """
         ahead = 2 * self._batch_size if self._workers else 0
-        samples = ordered(self._sample, self._tickets(), workers=self._workers, ahead=ahead)
+        samples = ordered(self._sample, self._draws(), workers=self._workers, ahead=ahead)
         self._running.append(samples)
         try:
             while True:
@@ -138,7 +132,7 @@ class Loader:
         finally:
             samples.close()
 
-    def _tickets(self) -> Iterator[_Ticket]:
+    def _draws(self) -> Iterator[_Draw]:
         """What this process loads, in order."""
         length, epoch, order = len(self._set), -1, np.empty(0, np.int64)
         of_micro = self._world_size * self._batch_size
@@ -150,15 +144,15 @@ class Loader:
                     if index // length != epoch:
                         epoch = index // length
                         order = self._order(epoch)
-                    yield _Ticket(index, first, int(order[index % length]))
+                    yield _Draw(index, first, int(order[index % length]))
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
         items = np.arange(len(self._set))
         return order_generator(self._seed, epoch).permutation(items) if self._shuffle else items
 
-    def _sample(self, ticket: _Ticket) -> tuple[Sample, list[str]]:
+    def _sample(self, draw: _Draw) -> tuple[Sample, list[str]]:
         """The sample, or one that replaces it, and why others failed."""
-        index, item = ticket.index, ticket.item
+        index, item = draw.index, draw.item
         failures: list[str] = []
         while True:
             attempt = len(failures)
@@ -167,7 +161,7 @@ class Loader:
                 item = int(rng.integers(len(self._set)))
             try:
                 sample = self._set.sample(
-                    item, index, self._seed, first=ticket.first, attempt=attempt
+                    item, index, self._seed, first=draw.first, attempt=attempt
                 )
             except DataError as error:
                 failures.append(str(error))

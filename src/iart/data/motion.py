@@ -37,22 +37,44 @@ def moving_clip(
 
     The last flow repeats what the next frame would have. Channel 0 of the flow is x.
     """
-    layers = []
+    clip, covers, steps = _composed(front, back, frames, size, speed, rng)
+    front_flow, back_flow = (_flow(each, size) for each in steps)
+    return clip, torch.where(covers > 0.5, front_flow, back_flow)
+
+
+def moving_pictures(
+    front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
+) -> Float[Tensor, "t 3 s s"]:
+    """The clip of `moving_clip` alone."""
+    return _composed(front, back, frames, size, speed, rng)[0]
+
+
+def _composed(
+    front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
+) -> tuple[Float[Tensor, "t 3 s s"], Float[Tensor, "t 1 s s"], list[Float[Tensor, "t1 2 3"]]]:
+    """The clip, where its front layer covers it, and the maps of both layers."""
+    layers, steps = [], []
     for scene in (front, back):
-        steps = _trajectory(frames + 1, speed, rng)
+        steps.append(_trajectory(frames + 1, speed, rng))
         picture = scene.frames[rng.integers(len(scene.frames))]
-        layers.append((*_render(picture, steps[:-1], size, rng), _flow(steps, size)))
-    (front_clip, positions, front_flow), (back_clip, _, back_flow) = layers
+        layers.append(_Layer(picture, size, rng))
     cells = 2 * size // BLOB + 2
     noise = torch.from_numpy(rng.standard_normal((1, 1, cells, cells))).float()
-    # The mask lies on the front layer, over twice the clip's extent, and moves with it.
-    mask = F.grid_sample(
-        noise.expand(frames, -1, -1, -1), positions / size,
-        mode="bicubic", padding_mode="border", align_corners=True,
-    )  # fmt: skip
-    cover = ((mask - rng.uniform(-0.6, 0.6)) * 20).clamp(0, 1)
-    flow = torch.where(cover > 0.5, front_flow, back_flow)
-    return cover * front_clip + (1 - cover) * back_clip, flow
+    threshold = rng.uniform(-0.6, 0.6)
+    grid = _centred_grid(size)
+    clip, covers = torch.empty(frames, 3, size, size), torch.empty(frames, 1, size, size)
+    # One frame after the other, which stays in the processor's cache.
+    for i in range(frames):
+        # The mask lies on the front layer, over twice the clip's extent, and moves with it.
+        positions = torch.einsum("yxj,ij->yxi", grid, steps[0][i])[None]
+        mask = F.grid_sample(
+            noise, positions / size, mode="bicubic", padding_mode="border", align_corners=True
+        )
+        cover = ((mask[0] - threshold) * 20).clamp(0, 1)
+        above, below = (layer.seen(each[i]) for layer, each in zip(layers, steps, strict=True))
+        clip[i] = cover * above + (1 - cover) * below
+        covers[i] = cover
+    return clip, covers, steps
 
 
 def _trajectory(steps: int, speed: Speed, rng: np.random.Generator) -> Float[Tensor, "t 2 3"]:
@@ -75,25 +97,37 @@ def _centred_grid(size: int, per_pixel: int = 1) -> Float[Tensor, "p p 3"]:
     return torch.stack((x, y, torch.ones_like(x)), dim=-1)
 
 
-def _render(
-    picture: np.ndarray, maps: Float[Tensor, "t 2 3"], size: int, rng: np.random.Generator
-) -> tuple[Float[Tensor, "t 3 s s"], Float[Tensor, "t s s 2"]]:
-    """The layer seen through each map, and the positions on the layer; 2×2 points a pixel."""
-    h, w, _ = picture.shape
-    # About two pixels of the picture a pixel of the clip, while the clip still fits.
-    factor = min(rng.uniform(1.7, 2.4), 0.95 * min(h, w) / size)
-    centre_x = w / 2 + rng.uniform(-1, 1) * max(w - factor * size, 0) / 2
-    centre_y = h / 2 + rng.uniform(-1, 1) * max(h - factor * size, 0) / 2
-    points = torch.einsum("yxj,tij->tyxi", _centred_grid(size, 2), maps)
-    x = (points[..., 0] * factor + centre_x) * (2 / w) - 1
-    y = (points[..., 1] * factor + centre_y) * (2 / h) - 1
-    source = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()[None] / 255
-    # Reflected beyond its edges, so that nothing flat appears.
-    clip = F.grid_sample(
-        source.expand(len(maps), -1, -1, -1), torch.stack((x, y), dim=-1),
-        mode="bilinear", padding_mode="reflection", align_corners=False,
-    )  # fmt: skip
-    return F.avg_pool2d(clip, 2), torch.einsum("yxj,tij->tyxi", _centred_grid(size), maps)
+class _Layer:
+    """A picture that is seen through maps; 2×2 points a pixel."""
+
+    def __init__(self, picture: np.ndarray, size: int, rng: np.random.Generator) -> None:
+        h, w, _ = picture.shape
+        # About two pixels of the picture a pixel of the clip, while the clip still fits.
+        self._factor = min(rng.uniform(1.7, 2.4), 0.95 * min(h, w) / size)
+        centre_x = w / 2 + rng.uniform(-1, 1) * max(w - self._factor * size, 0) / 2
+        centre_y = h / 2 + rng.uniform(-1, 1) * max(h - self._factor * size, 0) / 2
+        self._picture = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()[None] / 255
+        grid = _centred_grid(size, 2)
+        parts = (grid[y::2, x::2] for y in (0, 1) for x in (0, 1))
+        self._grids = [part.reshape(-1, 3) for part in parts]
+        self._middle = torch.tensor((centre_x, centre_y)).repeat(size)
+        self._scale = torch.tensor((2 / w, 2 / h)).repeat(size)
+        # Memory is used again: to ask the system for more takes longer than all the arithmetic.
+        self._places = torch.empty(1, size, size, 2)
+
+    def seen(self, at: Float[Tensor, "2 3"]) -> Float[Tensor, "3 s s"]:
+        """One frame of it."""
+        total = torch.zeros(())
+        for grid in self._grids:
+            torch.mm(grid, at.T, out=self._places.view(-1, 2))
+            rows = self._places.view(-1, self._scale.numel())
+            rows.mul_(self._factor).add_(self._middle).mul_(self._scale).sub_(1)
+            # Reflected beyond its edges, so that nothing flat appears.
+            total = total + F.grid_sample(
+                self._picture, self._places, mode="bilinear", padding_mode="reflection",
+                align_corners=False,
+            )[0]  # fmt: skip
+        return total.div_(4)
 
 
 def _flow(maps: Float[Tensor, "t 2 3"], size: int) -> Float[Tensor, "s 2 n n"]:

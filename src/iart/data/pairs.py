@@ -7,15 +7,20 @@ files tell as well: frames, size of the ground truth.
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from iart.data.frames import Frames, Store
+from iart.data.stores.folder import Frames, Store
 from iart.errors import DataError
+from iart.files.images import IMAGE_ENDINGS
+from iart.files.text import read_text
 
 SCALE = 4
 # So many pairs are opened before the first step, spread over the set; `--check` opens all.
 _OPENED_AT_START = 500
-_LINE = re.compile(r"(?P<name>\S.*?)(\s+(?P<count>\d+)(\s+\(\d+, ?\d+, ?\d+\))?)?")
+_SIZE = r"\(\d+, *\d+(, *\d+)?\)"
+_LINE = re.compile(rf"(?P<name>\S.*?)(\s+(?P<count>\d+))?(\s+{_SIZE}(\s+\d+)?)?")
+# What looks like a size and is none that is known; names may have spaces.
+_COLUMN = re.compile(r"\s[(\[]\d+\s*[,;]")
 
 
 class Pair:
@@ -23,9 +28,13 @@ class Pair:
 
     The ground truth may have up to 3 rows below and columns at the right more than 4 times the low
     resolution; they are not used.
+
+    Attributes:
+        lq: the low resolution; None if it is made on the way.
+        gt: the ground truth.
     """
 
-    def __init__(self, lq: Frames, gt: Frames) -> None:
+    def __init__(self, lq: Frames | None, gt: Frames) -> None:
         """Take two clips that go together; see `check`."""
         self.lq, self.gt = lq, gt
 
@@ -47,6 +56,8 @@ class Pair:
             DataError: one cannot be read, or they differ in frames, in their names, or not by 4.
         """
         low, high = self.lq, self.gt
+        if low is None:
+            return high.size[0] // SCALE, high.size[1] // SCALE
         if low.count != high.count:
             raise DataError(
                 f"clip '{self.name}' has {high.count} frames of ground truth, but {low.count} of"
@@ -66,43 +77,77 @@ class Pair:
         """What is wrong with any file of the pair, as far as headers tell."""
         try:
             _ = self.size
-            yield from self.lq.problems()
+            if self.lq is not None:
+                yield from self.lq.problems()
             yield from self.gt.problems()
         except DataError as error:
             yield str(error)
 
 
 def read_clip_list(path: Path) -> dict[str, int | None]:
-    """Frames by clip, of a list in BasicSR's form; None where a line has the name alone.
+    """Frames by clip, of a list of clips; None where a line does not state them.
+
+    A line starts with the name of a clip. What follows may be BasicSR's `100 (720,1280,3)`, with
+    the first frame's number behind it (KAIR), the size alone (mmagic), or nothing.
 
     Raises:
-        DataError: it cannot be read, or there is no line.
+        DataError: it cannot be read, holds no line, names a clip twice, or has a line of another
+            form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read the list of clips '{path}': {reason}") from error
+    lines = read_text(path, f"the list of clips '{path}'", DataError).split("\n")
     clips: dict[str, int | None] = {}
-    for line in lines:
-        if found := _LINE.fullmatch(line.strip()):
-            clips[found["name"]] = int(found["count"]) if found["count"] else None
+    numbers: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not (found := _LINE.fullmatch(line.strip())):
+            continue
+        name = found["name"]
+        try:
+            check_clip_name(name)
+        except ValueError as error:
+            raise DataError(f"the list of clips '{path}', line {number}: {error}") from error
+        if name in clips:
+            raise DataError(
+                f"the list of clips '{path}' names a clip twice: '{name}' in lines {numbers[name]}"
+                f" and {number}"
+            )
+        clips[name], numbers[name] = int(found["count"]) if found["count"] else None, number
     if not clips:
         raise DataError(f"the list of clips '{path}' is empty")
     return clips
 
 
-def listed_pairs(gt: Store, lq: Store, clips: dict[str, int | None]) -> list[Pair]:
-    """The clips of a list."""
-    return [Pair(lq.clip(name, count), gt.clip(name, count)) for name, count in clips.items()]
+def check_clip_name(name: str) -> str:
+    """Refuse names that are no place below a folder: they become paths.
+
+    Raises:
+        ValueError: the name is empty, absolute, leads upwards, or is that of an image.
+    """
+    path = PurePosixPath(name)
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        raise ValueError(f"'{name}' is an image: expected a folder of images (such as 00001/0266)")
+    if not path.parts or name.startswith("/") or ".." in path.parts or "\\" in name:
+        raise ValueError(f"'{name}' is no name of a clip (expected e.g. calendar or 00001/0266)")
+    if _COLUMN.search(name):
+        raise ValueError(f"'{name}' is no name of a clip, or has columns of an unknown form")
+    return name
 
 
-def found_pairs(gt: Store, lq: Store) -> list[Pair]:
-    """All clips.
+def listed_pairs(gt: Store, lq: Store | None, clips: dict[str, int | None]) -> list[Pair]:
+    """The clips of a list; without `lq` their low resolution is made on the way."""
+    return [
+        Pair(None if lq is None else lq.clip(name, count), gt.clip(name, count))
+        for name, count in clips.items()
+    ]
+
+
+def found_pairs(gt: Store, lq: Store | None) -> list[Pair]:
+    """All clips; without `lq` their low resolution is made on the way.
 
     Raises:
         DataError: a clip is in one store only, or there are none.
     """
+    if lq is None:
+        return [Pair(None, gt.clip(name)) for name in gt.names()]
     names, low_names = gt.names(), set(lq.names())
     for missing, where in (
         (set(names) - low_names, "low resolution"),

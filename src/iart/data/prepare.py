@@ -3,31 +3,28 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from iart.data.degrade import degrade_bd, degrade_bi
-from iart.data.frames import FolderFrames
-from iart.data.images import clip_folders, image_names, opened, pixels
-from iart.data.pairs import SCALE
-from iart.data.threads import ordered
-from iart.errors import DataError, OptionsError
-from iart.video.pending import PendingOutput, output_error
+from iart.data.pairs import SCALE, read_clip_list
+from iart.data.stores.folder import FolderFrames
+from iart.errors import DataError, OptionsError, OutputError
+from iart.files.complete import Destination, complete_file, writing
+from iart.files.images import clip_folders, image_names, opened, write_image
+from iart.parallel.ordered import ordered
+from iart.pictures.degrade import degrade_bd, degrade_bi
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 KINDS = {"bi": degrade_bi, "bd": degrade_bd}
 # A PNG text of this name tells how a file was made; PNG ends with the last 8 of these bytes.
-_MADE = "iart-degradation"
+MADE = "iart-degradation"
 _END = b"IEND\xaeB`\x82"
 _ABANDONED_SECONDS = 3600
 
@@ -43,7 +40,8 @@ def degrade_folder(
     target: Path,
     kind: str,
     *,
-    progress: Progress | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the low-resolution PNG of every image below `source` to the same place below `target`.
 
@@ -51,13 +49,14 @@ def degrade_folder(
     columns at the right that are left over, as the published data were prepared (MATLAB's
     `imresize` alone would round its sides up); training and benchmarks leave them out too.
 
-    Every file appears in one piece. Files that are there, whole, of this kind and not older than
-    their source are skipped; others of the same name are replaced.
+    Every file appears in one piece. Files of this kind that are there, whole and not older than
+    their source are skipped; those that are not are made again.
 
     Args:
         source: a folder of images, or of clips, at any depth.
         target: made if it is missing.
         kind: "bi", MATLAB's bicubic, or "bd", blur and decimation.
+        overwrite: whether files of the same names may be replaced that were not made so.
         progress: called with (files done, files in all).
 
     Returns:
@@ -67,11 +66,14 @@ def degrade_folder(
         OptionsError: another kind.
         DataError: no images; `target` lies in `source`; an image that cannot be read or is below
             4×4; two images would get one name; `target` has images of a clip that `source` lacks.
-        OutputError: the operating system refuses.
+        OutputError: a file is in the way, or the operating system refuses.
     """
     if kind not in KINDS:
         raise OptionsError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     tasks = _tasks(source, target, kind)
+    if not overwrite:
+        for task in tasks:
+            refuse_foreign(task.target, kind)
     written = uneven = 0
     if progress:
         progress(0, len(tasks))
@@ -124,15 +126,15 @@ def _remove_abandoned(folder: Path) -> None:
 def _degrade(task: _Task) -> tuple[bool, bool]:
     """(whether it was written, whether rows or columns were left over)."""
     with opened(task.source, str(task.source)) as image:
-        width, height = (side // SCALE * SCALE for side in image.size)
-        left_over = (width, height) != image.size
+        height, width = (side // SCALE * SCALE for side in image.size)
+        left_over = (height, width) != image.size
         if not (width and height):
-            raise DataError(f"image '{task.source}' is {image.width}×{image.height}: below 4×4")
+            raise DataError(f"image '{task.source}' is {image.size[1]}×{image.size[0]}: below 4×4")
         if _is_done(task, (width // SCALE, height // SCALE)):
             return False, left_over
-        truth = pixels(image, (0, 0, width, height))
+        truth = image.read((0, 0, width, height))
     low = KINDS[task.kind](rearrange(torch.from_numpy(truth.copy()), "h w c -> c h w"))
-    _write_png(rearrange(low, "c h w -> h w c").numpy(), task)
+    write_image(task.target, low, {MADE: task.kind})
     return True, left_over
 
 
@@ -144,44 +146,58 @@ def _is_done(task: _Task, size: tuple[int, int]) -> bool:
             file.seek(-len(_END), os.SEEK_END)
             whole = file.read() == _END
         with Image.open(task.target) as image:
-            return whole and image.size == size and image.info.get(_MADE) == task.kind
+            return whole and image.size == size and image.info.get(MADE) == task.kind
     except (OSError, ValueError, SyntaxError):
         return False
 
 
-def _write_png(picture: np.ndarray, task: _Task) -> None:
-    note = PngInfo()
-    note.add_text(_MADE, task.kind)
-    try:
-        task.target.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(task.target) as part:
-            Image.fromarray(picture).save(part, format="png", pnginfo=note)
-    except OSError as error:
-        raise output_error(task.target, error) from error
+def refuse_foreign(target: Path, made: str) -> None:
+    """Refuse to replace an image that exists and was not made by the same command.
+
+    Args:
+        target: an image that is to be written.
+        made: its text `MADE`.
+
+    Raises:
+        OutputError: there is another file.
+    """
+    if not target.exists():
+        return
+    with suppress(DataError), opened(target, str(target)) as image:
+        if image.texts.get(MADE) == made:
+            return
+    raise OutputError(
+        f"cannot write '{target}': a file is there that this command did not make; pass "
+        "--overwrite to replace it, or choose another folder"
+    )
 
 
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A hidden file that takes the target's name and place when it is complete."""
-    pending = PendingOutput(target, overwrite=True)
-    try:
-        yield pending.part
-        pending.commit()
-    except BaseException:
-        pending.discard()
-        raise
+def is_made_here(path: Path) -> bool:
+    """Whether an image was written by `degrade_folder`.
+
+    Raises:
+        DataError: it is no image.
+    """
+    with opened(path, str(path)) as image:
+        return MADE in image.texts
 
 
 def make_meta(
-    folder: Path, target: Path, *, only: Path | None = None, progress: Progress | None = None
+    folder: Path,
+    target: Path,
+    *,
+    only: Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the list of clips that training reads, `000 100 (720,1280,3)` a line.
 
     Args:
         folder: of the ground truth, clips at any depth.
-        target: the list; replaced if it exists.
-        only: a list of the clips to take, one name a line (what follows a space is not read), such
-            as `sep_trainlist.txt` of Vimeo-90K; all clips if not given.
+        target: the list.
+        only: a list of the clips to take, see `read_clip_list`, such as `sep_trainlist.txt` of
+            Vimeo-90K; all clips if not given.
+        overwrite: whether another file of that name may be replaced.
         progress: called with (clips done, clips in all).
 
     Returns:
@@ -189,9 +205,12 @@ def make_meta(
 
     Raises:
         DataError: no clips, or one of `only` is missing; an image cannot be read.
-        OutputError: the operating system refuses.
+        OutputError: something else has that name, or the operating system refuses.
     """
-    clips = clip_folders(folder) if only is None else _chosen(folder, only)
+    if only is None:
+        clips = clip_folders(folder)
+    else:
+        clips = {name: folder / name for name in read_clip_list(only)}
     if not clips:
         raise DataError(f"no clips in '{folder}': expected folders of images below it")
     lines: list[str] = []
@@ -200,18 +219,11 @@ def make_meta(
         lines.append(f"{name} {frames.count} ({frames.size[0]},{frames.size[1]},3)\n")
         if progress:
             progress(done, len(clips))
-    try:
-        with _replacing(target) as part:
-            part.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise output_error(target, error) from error
+    content = "".join(lines).encode()
+    with writing(target):
+        if target.is_file() and target.read_bytes() == content:
+            return len(lines)
+    Destination(target, overwrite=overwrite)
+    with complete_file(target) as file:
+        file.write(content)
     return len(lines)
-
-
-def _chosen(folder: Path, only: Path) -> dict[str, Path]:
-    try:
-        names = [line.split()[0] for line in only.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read the list of clips '{only}': {reason}") from error
-    return {name: folder / name for name in names}

@@ -36,6 +36,10 @@ class Origin:
     size: tuple[int, int]
     augmentation: str
 
+    def place(self) -> str:
+        """Clip, frames and corner, in words."""
+        return f"clip '{self.clip}' frames {list(self.frames)} at ({self.left}, {self.top})"
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -1,21 +1,30 @@
-"""The sets that option files name, opened."""
+"""The sets that option files name; samples of pairs as BasicSR's recurrent sets draw them."""
 
 import os
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from iart.data.clips import load_scenes
-from iart.data.frames import FolderStore, Store
-from iart.data.lmdb_frames import LmdbStore
-from iart.data.paired_set import PairedSet, Recipe
-from iart.data.pairs import Pair, found_pairs, listed_pairs, read_clip_list
-from iart.data.samples import Origin, Sample, TrainingSet
-from iart.data.scene_set import SceneSet
-from iart.data.threads import ordered
-from iart.data.validation import ValidationSet
-from iart.data.video_store import VideoStore, read_video_list
+import numpy as np
+from einops import rearrange
+from jaxtyping import UInt8
 
-__all__ = ["Origin", "Sample", "TrainingSet", "inspect", "open_training_set"]
+from iart.data.augment import View, degradation_generator, sample_generator, step_generator
+from iart.data.clips import load_scenes, load_stills, there_and_back, to_clip
+from iart.data.degradation.chain import degrade
+from iart.data.degradation.draw import degradation_shares, draw
+from iart.data.degradation.parameters import Kind, padded
+from iart.data.pairs import SCALE, Pair, check_pairs, found_pairs, listed_pairs, read_clip_list
+from iart.data.samples import Origin, Sample, TrainingSet
+from iart.data.scenes import SceneSet
+from iart.data.stores.folder import FolderStore, Frames, Store
+from iart.data.stores.lmdb import LmdbStore
+from iart.data.stores.video import video_pairs
+from iart.data.validation import ValidationSet
+from iart.errors import DataError
+from iart.parallel.ordered import ordered
 
 # Clips of REDS that are held out.
 _VALIDATION = {
@@ -28,7 +37,7 @@ def open_training_set(options: Any) -> TrainingSet:
     """The set of `datasets.train`.
 
     Args:
-        options: the section of an option file, see `iart.train.options`.
+        options: the section of an option file, see `iart.train.options.read`.
 
     Raises:
         DataError: files are missing, do not match or do not fit, as far as can be told soon.
@@ -36,14 +45,21 @@ def open_training_set(options: Any) -> TrainingSet:
     """
     if options.type == "SceneDataset":
         scenes = load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
+        photos = []
+        if options.dataroot_photos is not None and options.photo_share:
+            photos = load_stills(options.dataroot_photos, exclude=options.exclude_photos)
         return SceneSet(
             scenes,
             num_frame=options.num_frame,
             gt_size=options.gt_size,
             reduce=options.reduce,
             still_share=options.still_share,
+            drawn_share=options.drawn_share,
+            photo_share=options.photo_share,
+            photos=photos,
+            degradation=degradation_shares(options.degradation),
         )
-    pairs = _video_pairs(options) if options.type in _VIDEO_TYPES else _pairs(options)
+    pairs = video_pairs(options) if options.type in _VIDEO_TYPES else _pairs(options)
     if options.type == "REDSRecurrentDataset":
         held_out = _VALIDATION[options.val_partition]
         pairs = [pair for pair in pairs if (pair.name in held_out) == options.test_mode]
@@ -58,6 +74,7 @@ def open_training_set(options: Any) -> TrainingSet:
         flip_sequence=options.flip_sequence,
         use_hflip=options.use_hflip,
         use_rot=options.use_rot,
+        degradation=degradation_shares(options.degradation),
     )
     return PairedSet(pairs, recipe)
 
@@ -68,16 +85,10 @@ _VIDEO_TYPES = ("VideoRecurrentDataset", "VideoDataset")
 def _pairs(options: Any) -> list[Pair]:
     opened = LmdbStore if options.io_backend_type == "lmdb" else FolderStore
     gt: Store = opened(options.dataroot_gt)
-    lq: Store = opened(options.dataroot_lq)
+    lq: Store | None = None if options.dataroot_lq is None else opened(options.dataroot_lq)
     if options.meta_info_file is None:
         return found_pairs(gt, lq)
     return listed_pairs(gt, lq, read_clip_list(options.meta_info_file))
-
-
-def _video_pairs(options: Any) -> list[Pair]:
-    if options.meta_info_file is None:
-        return found_pairs(VideoStore(options.dataroot_gt), VideoStore(options.dataroot_lq))
-    return read_video_list(options.meta_info_file, options.dataroot_gt, options.dataroot_lq)
 
 
 def inspect(
@@ -99,3 +110,149 @@ def inspect(
         if progress:
             progress(done, len(pairs))
     return found
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How samples of pairs are made.
+
+    Attributes:
+        num_frame: frames of a sample; −1 for all of a clip.
+        sides: of the possible crops of ground truth, in pixels.
+        shares: probability of each; one entry a side.
+        whole_clips: an item is a clip, and its sample the frames in the middle; otherwise an item
+            is the frame of a clip at which its sample starts, drawn anew if that is too late.
+        intervals: distances between successive frames, one of which is drawn.
+        random_reverse: let time run backwards in half of the samples.
+        flip_sequence: let the sample run forwards and then backwards, twice as long.
+        use_hflip: mirror left and right in half of the samples.
+        use_rot: mirror top and bottom, and swap the axes, each in half of the samples.
+        degradation: shares of the kinds by which low resolution is made of the ground truth; None
+            where pairs have it.
+    """
+
+    num_frame: int
+    sides: tuple[int, ...]
+    shares: tuple[float, ...] = (1.0,)
+    whole_clips: bool = False
+    intervals: tuple[int, ...] = (1,)
+    random_reverse: bool = False
+    flip_sequence: bool = False
+    use_hflip: bool = False
+    use_rot: bool = False
+    degradation: Mapping[Kind, float] | None = None
+
+    def shortest(self) -> int:
+        """Frames that a clip must have."""
+        return 1 if self.num_frame < 0 else (self.num_frame - 1) * min(self.intervals) + 1
+
+
+class PairedSet:
+    """Samples of pairs of clips.
+
+    Attributes:
+        pairs: all of them.
+    """
+
+    pairs: Sequence[Pair]
+
+    def __init__(self, pairs: Sequence[Pair], recipe: Recipe) -> None:
+        """Check what can be known before the first step.
+
+        Raises:
+            DataError: no pairs; a clip is too short or small, not 4 to 1, or cannot be read.
+        """
+        side = max(recipe.sides) // SCALE
+        check_pairs(pairs, recipe.shortest(), side if recipe.degradation is None else padded(side))
+        self.pairs, self._recipe = pairs, recipe
+        self._by_clip = recipe.whole_clips or recipe.num_frame < 0
+        lengths = [1 if self._by_clip else pair.count for pair in pairs]
+        self._ends = list(accumulate(lengths))
+
+    def __len__(self) -> int:
+        """Items: clips, or frames of all clips."""
+        return self._ends[-1]
+
+    def sample(
+        self, item: int, index: int, seed: int, *, first: int | None = None, attempt: int = 0
+    ) -> Sample:
+        """See `TrainingSet`."""
+        rng = sample_generator(seed, index, attempt)
+        number = bisect_right(self._ends, item)
+        pair = self.pairs[number]
+        height, width = pair.size
+        frames = self._frames(pair.count, item - (self._ends[number - 1] if number else 0), rng)
+        side = self._side(step_generator(seed, index if first is None else first))
+        if side > min(height, width):
+            raise DataError(f"clip '{pair.name}' is {width}×{height}: too small for {side}×{side}")
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        view = View.draw(rng, hflip=self._recipe.use_hflip, rotate=self._recipe.use_rot)
+        order = frames
+        if self._recipe.random_reverse and rng.random() < 0.5:
+            order = order[::-1]
+        if self._recipe.flip_sequence:
+            order = order + order[::-1]
+        chosen = np.searchsorted(frames, order)
+        if pair.lq is None:
+            rng = degradation_generator(seed, index, attempt)
+            low, high, frames = self._degraded(pair.gt, frames, (top, left), side, rng)
+            order = tuple(frames[i] for i in chosen)
+        else:
+            low = pair.lq.read(frames, top, left, side, side)
+            high = pair.gt.read(frames, *(SCALE * n for n in (top, left, side, side)))
+        origin = Origin(index, pair.name, order, top, left, (side, side), str(view))
+        return Sample(view.of(low[chosen]), view.of(high[chosen]), origin)
+
+    def _degraded(
+        self,
+        clip: Frames,
+        frames: tuple[int, ...],
+        place: tuple[int, int],
+        side: int,
+        rng: np.random.Generator,
+    ) -> tuple[UInt8[np.ndarray, "t s s 3"], UInt8[np.ndarray, "t s4 s4 3"], tuple[int, ...]]:
+        """Low resolution made of a part around the crop, the ground truth, and its frames.
+
+        At the picture's borders the grid of blocks begins where there is room.
+        """
+        assert self._recipe.degradation is not None
+        how = draw(self._recipe.degradation, rng)
+        wide, step = padded(side), frames[1] - frames[0] if len(frames) > 1 else 1
+        top, left = (
+            min(max(at - phase, 0), size // SCALE - wide)
+            for at, phase, size in zip(place, (how.top, how.left), clip.size, strict=True)
+        )
+        if how.scan.kind != "progressive":
+            top -= top % 2
+        start = min(frames) - step * how.before
+        places = there_and_back(
+            range(start, start + step * how.moments(len(frames)), step), clip.count
+        )
+        distinct = sorted(set(places))
+        read = clip.read(distinct, *(SCALE * n for n in (top, left, wide, wide)))
+        moments = to_clip(read[np.searchsorted(distinct, places)])
+        low, shown = degrade(moments, how, len(frames))
+        y, x = place[0] - top, place[1] - left
+        low = rearrange(low[..., y : y + side, x : x + side], "t c h w -> t h w c").numpy()
+        chosen = tuple(places[moment] for moment in shown)
+        y, x, side = SCALE * y, SCALE * x, SCALE * side
+        high = read[np.searchsorted(distinct, chosen), y : y + side, x : x + side]
+        return low, high, chosen
+
+    def _frames(self, count: int, start: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Indices in ascending order; `start` is where the item begins."""
+        length = count if self._recipe.num_frame < 0 else self._recipe.num_frame
+        steps = self._recipe.intervals if self._recipe.num_frame > 0 else (1,)
+        fitting = [step for step in steps if (length - 1) * step < count]
+        interval = fitting[rng.integers(len(fitting))]
+        last = count - 1 - (length - 1) * interval
+        if self._by_clip:
+            start = last // 2
+        elif start > last:
+            start = int(rng.integers(last + 1))
+        return tuple(range(start, start + (length - 1) * interval + 1, interval))
+
+    def _side(self, rng: np.random.Generator) -> int:
+        """Of the crop of low resolution."""
+        shares = np.array(self._recipe.shares)
+        return self._recipe.sides[rng.choice(len(shares), p=shares / shares.sum())] // SCALE

@@ -7,14 +7,19 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from iart.data.augment import degradation_generator
 from iart.data.clips import Scene, load_scenes, to_clip
-from iart.data.degrade import degrade_bi, to_uint8
-from iart.data.frames import FolderStore
+from iart.data.degradation.chain import degrade_frames
+from iart.data.degradation.draw import degradation_shares, draw
+from iart.data.degradation.parameters import Degradation
 from iart.data.pairs import SCALE, Pair, check_pairs, found_pairs, listed_pairs, read_clip_list
-from iart.resize import imresize
+from iart.data.stores.folder import FolderStore
+from iart.data.stores.video import video_pairs
+from iart.pictures.degrade import to_uint8
+from iart.pictures.resize import imresize
 
 # Frames of each scene that are scored, and the largest sides of their ground truth (pixels).
 _SCENE_FRAMES, _SCENE_HEIGHT, _SCENE_WIDTH = 7, 224, 384
@@ -90,7 +95,7 @@ def open_validation_set(options: Any) -> ValidationSet:
     `reduce`, at most 384×224, with a low resolution that is made of them.
 
     Args:
-        options: the section of an option file, see `iart.train.options`.
+        options: the section of an option file, see `iart.train.options.read`.
 
     Raises:
         DataError: files are missing or do not match, as far as can be told soon.
@@ -98,12 +103,18 @@ def open_validation_set(options: Any) -> ValidationSet:
     if options.type == "SceneDataset":
         scenes = load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
         factor = sum(options.reduce) / 2
-        return ValidationSet([s.name for s in scenes], lambda i: _of_scene(scenes[i], factor))
-    gt, lq = FolderStore(options.dataroot_gt), FolderStore(options.dataroot_lq)
-    if options.meta_info_file is None:
-        pairs = found_pairs(gt, lq)
+        return ValidationSet(
+            [scene.name for scene in scenes],
+            lambda number: _of_scene(scenes[number], factor, _degradation(options, number)),
+        )
+    if options.type == "VideoRecurrentDataset":
+        pairs = video_pairs(options)
     else:
-        pairs = listed_pairs(gt, lq, read_clip_list(options.meta_info_file))
+        gt, lq = FolderStore(options.dataroot_gt), FolderStore(options.dataroot_lq)
+        if options.meta_info_file is None:
+            pairs = found_pairs(gt, lq)
+        else:
+            pairs = listed_pairs(gt, lq, read_clip_list(options.meta_info_file))
     check_pairs(pairs, 1, 1)
     middle = options.type == "VideoTestVimeo90KDataset"
 
@@ -117,15 +128,30 @@ def _of_pair(pair: Pair, limit: int, *, middle: bool) -> ValidationClip:
     count = pair.count if limit < 0 else min(limit, pair.count)
     height, width = pair.size
     scored = (count // 2,) if middle else tuple(range(count))
+    assert pair.lq is not None  # sets to validate with have both
     low = pair.lq.read(range(count), 0, 0, height, width)
     high = pair.gt.read(scored, 0, 0, SCALE * height, SCALE * width)
     lq, gt = (rearrange(torch.from_numpy(x), "t h w c -> t c h w") for x in (low, high))
     return ValidationClip(pair.name, lq, gt, scored)
 
 
-def _of_scene(scene: Scene, factor: float) -> ValidationClip:
-    clip = to_clip(scene.frames[:_SCENE_FRAMES])
-    height, width = (int(side / factor) // 8 * 8 for side in clip.shape[-2:])
-    clip = imresize(clip, 1 / factor)[..., :height, :width][..., :_SCENE_HEIGHT, :_SCENE_WIDTH]
-    gt = to_uint8(clip)
-    return ValidationClip(scene.name, degrade_bi(gt), gt, tuple(range(len(gt))))
+def _degradation(options: Any, number: int) -> Degradation:
+    """How a scene is degraded: the same every time."""
+    shares = degradation_shares(options.degradation)
+    if shares is None:
+        return Degradation(kind="bicubic")
+    return draw(shares, degradation_generator(0, number))
+
+
+def _of_scene(scene: Scene, factor: float, how: Degradation) -> ValidationClip:
+    _, height, width, _ = scene.frames.shape
+    height = min(int(height / factor) // 8 * 8, _SCENE_HEIGHT)
+    width = min(int(width / factor) // 8 * 8, _SCENE_WIDTH)
+
+    def read(places: Sequence[int]) -> Float[Tensor, "m 3 h w"]:
+        reduced = imresize(to_clip(scene.frames[list(places)]), 1 / factor)
+        return reduced[..., :height, :width].clamp(0, 1)
+
+    scored = range(min(_SCENE_FRAMES, len(scene.frames)))
+    low = degrade_frames(read, scored, len(scene.frames), how)
+    return ValidationClip(scene.name, low, to_uint8(read(scored)), tuple(scored))

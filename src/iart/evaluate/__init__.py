@@ -1,1 +1,1 @@
-"""Scores."""
+"""Benchmarks: published protocols, scores of networks and of frames made elsewhere, reports."""

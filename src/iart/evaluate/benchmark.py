@@ -4,24 +4,32 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import as_completed
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
 
-import iart
-from iart.errors import OptionsError
-from iart.evaluate.crops import limit_crops
-from iart.evaluate.extra import extra_metrics
-from iart.evaluate.layout import find_clips, low_resolution_folder, make_low_resolution
-from iart.evaluate.network import Enlarger
+from iart.device import threads_per_process
+from iart.errors import IARTError, OptionsError
+from iart.evaluate.clips import Clip, find_clips, low_resolution_folder, make_low_resolution
+from iart.evaluate.made import make_frames
 from iart.evaluate.protocol import Protocol, read_protocol
 from iart.evaluate.record import ClipRecord, Record, Setting
 from iart.evaluate.report import write_reports
-from iart.evaluate.scoring import score_clip
-from iart.evaluate.sharing import Finished, SharedFolder
-from iart.evaluate.source import Source, folder_source, network_source
-from iart.inference.windows import OVERLAP
+from iart.evaluate.results import FinishedClip, ResultFolder, open_results
+from iart.evaluate.scoring import (
+    Scorer,
+    ScoringTask,
+    limit_crops,
+    load_scorer,
+    published_weights,
+)
+from iart.parallel.processes import Processes
+from iart.upscaling.windows import OVERLAP
+from iart.version import __version__
 from iart.weights.tensorfile import some
 
 _log = logging.getLogger(__name__)
@@ -35,7 +43,7 @@ def run(
     *,
     weights: str | Path | None = None,
     key: str | None = None,
-    data: str | Path = "datasets",
+    data: str | Path | None = None,
     results: str | Path | None = None,
     make_lr: bool = False,
     limit: int | None = None,
@@ -43,24 +51,25 @@ def run(
     overwrite: bool = False,
     save_images: bool = False,
     metrics: Collection[str] = (),
+    metric_weights: str | Path | None = None,
     window: int | None = None,
     overlap: int = OVERLAP,
     device: str = "auto",
+    devices: Sequence[str] | None = None,
     precision: str = "float32",
     command: str | None = None,
-    memory_share: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
     """Measure a network, or frames made elsewhere, by a protocol; write reports.
 
-    A run that was stopped goes on with the clips that are not done when it is started again.
-    Processes that are started alike share the clips; each returns when all of them are done.
+    Call it again to resume a run that was stopped: clips that are done stay.
 
     Args:
         protocol: a name of `protocol_names()`, the path of a .yml file, or one that was read.
         weights: name or file, as in `load_model`; None for the file that the protocol names.
         key: which weights of a published file to take, as in `load_model`.
-        data: the folder that the protocol's places are below.
+        data: the folder that the protocol's places are below, "datasets" if not given; of a
+            protocol that makes its clips, a folder of own clips to degrade instead of these.
         results: score these frames instead of a network's: a folder of images per clip.
         make_lr: make the low-resolution frames from the ground truth if their folder is missing.
         limit: a quick look: only the first frames of each clip, or only the first clips where one
@@ -69,108 +78,169 @@ def run(
             by what is measured.
         overwrite: measure anew what the output folder holds already.
         save_images: keep the network's frames as PNG in the output folder.
-        metrics: to compute besides PSNR and SSIM: names of `iart.evaluate.extra.EXTRA`. One that
-            this machine cannot compute becomes a note.
+        metrics: to compute besides PSNR and SSIM, see `iart.evaluate.metrics.extra.EXTRA`. One
+            that this machine cannot compute becomes a note.
+        metric_weights: folder of files of weights for LPIPS, tLP and DISTS, see `extra_metrics`.
         window: frames that the network sees at once; None for whole clips, or where these do not
             fit in memory, for as many as do.
         overlap: frames of context at either end of a window.
         device: where the network runs, as in `load_model`.
+        devices: several that share the clips instead, a process each; one may be named twice.
         precision: what features are computed in, as in `load_model`.
         command: what the record gives as its command; None for this process's own.
-        memory_share: how much of the free memory this process may take.
-        progress: called with the number of frames scored so far, and of all.
+        progress: called with the number of frames scored so far, and of all; from several threads
+            if there are several devices.
 
     Raises:
         OptionsError: no such protocol, or options that do not go together.
         DataError: images are missing, are too many, do not fit or cannot be read.
         WeightsError: the weights are missing or cannot be used.
         DeviceError: this machine lacks the device, or the memory even for windows.
-        OutputError: the output folder holds another run, or cannot be written.
+        OutputError: the output folder holds another run, is in use or cannot be written.
     """
     chosen = protocol if isinstance(protocol, Protocol) else read_protocol(protocol)
-    place, made = Path(data), None if results is None else Path(results)
+    place, made = Path(data or "datasets"), None if results is None else Path(results)
+    metrics = tuple(dict.fromkeys((*chosen.metrics, *metrics)))
     if made is not None and (weights is not None or save_images):
         raise OptionsError("results exist already: pass them without weights and save_images")
-    make_lr = make_lr and made is None
+    threads = None if devices is None else threads_per_process(devices) or torch.get_num_threads()
+    if chosen.made:
+        own = None if data is None else place
+        chosen, place = make_frames(chosen, own=own, progress=progress)
+    make_lr = make_lr and made is None and not chosen.made
     clips = () if make_lr else find_clips(chosen, place, results=made, limit=limit)
-    if made is None:
-        source = network_source(chosen, weights, key, device, precision)
-    else:
-        source = folder_source(made)
-    extra = extra_metrics(tuple(metrics), source.place)
+    if made is None and weights is None:
+        weights, key = published_weights(chosen), key or chosen.key
+    files = None if metric_weights is None else Path(metric_weights)
+    task = ScoringTask(
+        chosen, weights, key, made, metrics, files, precision, window, overlap, images=None
+    )
+    if devices is None:
+        scorer = load_scorer(task, device)
+    else:  # tells what is measured; the processes score
+        scorer = load_scorer(replace(task, precision="float32"), "cpu")
     if make_lr:  # which takes its time: not before it is known that the rest is there
         if make_low_resolution(chosen, place, progress=progress):
             _log.info("made the frames in '%s'", low_resolution_folder(chosen, place))
         clips = find_clips(chosen, place, limit=limit)
-    enlarger = None
-    if source.model is not None:
-        enlarger = Enlarger.with_memory_share(
-            source.model,
-            memory_share,
-            precision=precision,
-            flip_seq=chosen.flip_seq,
-            window=window,
-            overlap=overlap,
-        )
-    setting = {"precision": precision, "window": window, "overlap": overlap} if enlarger else {}
+    network = made is None
+    setting = {"precision": precision, "window": window, "overlap": overlap} if network else {}
     identity = {
-        "iart": iart.__version__,
-        "weights": source.weights_hash or source.name,
+        "iart": __version__,
+        "weights": scorer.weights_hash or scorer.name,
         "results": None if made is None else str(made.resolve()),
         "limit": limit,
-        "metrics": sorted(extra.names),  # not those asked for: some may come to be had
+        "metrics": sorted(scorer.extra.names),  # not those asked for: some may come to be had
         "save_images": save_images,
+        **({} if files is None else {"metric_weights": str(files.resolve())}),
         **setting,
         "protocol": chosen.model_dump(mode="json"),
     }
     if output is None:
-        more = [precision] if enlarger and precision != "float32" else []
+        more = [precision] if network and precision != "float32" else []
         more += [f"first{limit}"] if limit else []
-        output = Path("results", chosen.name, "-".join([source.label, *more]))
+        output = Path("results", chosen.name, "-".join([scorer.label, *more]))
     folder = Path(output)
-    total = sum(len(clip.scored) for clip in clips)
-    crops = _crop_counts([clip.name for clip in clips])
-    with SharedFolder(folder, clips, identity, overwrite=overwrite) as shared:
-
-        def show(scored: int = 0) -> None:
-            if progress is not None:
-                progress(shared.frames + scored, total)
-
-        for clip in shared.claims(show):
-            images = folder / "images" if save_images else None
-            record, problems = score_clip(
-                clip,
-                chosen,
-                enlarger,
-                images=images,
-                crops=crops.get(clip.name, 0),
-                extra=extra,
-                progress=show,
+    task = replace(task, images=folder / "images" if save_images else None)
+    with open_results(folder, clips, identity, overwrite=overwrite) as done:
+        if done.finished:
+            _log.info(
+                "%d of %d clips were scored before by the same command and are not computed anew"
+                " (--overwrite does that)",
+                len(done.finished),
+                len(clips),
             )
-            shared.save(Finished(record, source.device, problems))
-            show()
-        record = _record(chosen, source, shared.seen(), limit, extra.notes, precision, command)
-        with shared.reporting():
-            write_reports(record, folder)
+        count = _Count(clips, done, progress)
+        if devices is None:
+            scorer = replace(scorer, task=task)
+            for clip, crops in _with_crops(clips, done):
+                count.save(scorer.score(clip, crops, partial(count.tell, clip.name)))
+        else:
+            _share(task, devices, threads, _with_crops(clips, done), count)
+        record = _record(scorer, done.in_order(), limit, precision if network else None, command)
+        write_reports(record, folder)
+    _log.info("the report is in '%s', with tables and frames beside it", folder / "report.html")
     return record
 
 
-def _crop_counts(names: Sequence[str]) -> dict[str, int]:
-    """How many crops to take of which clips: of a few clips 3 each, of many 1 of some."""
-    if len(names) <= SHOWN_CLIPS:
-        return dict.fromkeys(names, 3)
-    return {names[i * len(names) // SHOWN_CLIPS]: 1 for i in range(SHOWN_CLIPS)}
+class _Count:
+    """Frames of a run that are scored, in all clips together."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        results: ResultFolder,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._results, self._progress = results, progress
+        self._scored = dict.fromkeys((clip.name for clip in clips), 0)
+        self._scored |= {n: len(done.clip.frames) for n, done in results.finished.items()}
+        self._total = sum(len(clip.scored) for clip in clips)
+
+    def tell(self, name: str, frames: int) -> None:
+        """So many frames of a clip are scored."""
+        self._scored[name] = frames
+        if self._progress is not None:
+            self._progress(sum(self._scored.values()), self._total)
+
+    def save(self, done: FinishedClip) -> None:
+        """A clip is finished."""
+        self._results.save(done)
+        self.tell(done.clip.name, len(done.clip.frames))
+
+
+def _share(
+    task: ScoringTask,
+    devices: Sequence[str],
+    threads: int | None,
+    clips: Sequence[tuple[Clip, int]],
+    count: _Count,
+) -> None:
+    """Score clips in a process per device; a clip that fails does not keep others from it.
+
+    Raises:
+        IARTError: a clip or a process failed; the first of these errors, after the other clips.
+    """
+    loaders = [
+        partial(load_scorer, task, device, share=1 / devices.count(device))
+        for device in devices[: len(clips)]
+    ]
+    failure: IARTError | None = None
+    with Processes(loaders, threads=threads) as processes:
+        futures = [
+            processes.submit(partial(_score, clip, crops), partial(count.tell, clip.name))
+            for clip, crops in clips
+        ]
+        for future in as_completed(futures):
+            error = future.exception()
+            if isinstance(error, IARTError):
+                failure = failure or error
+            else:
+                count.save(future.result())
+    if failure is not None:
+        raise failure
+
+
+def _score(clip: Clip, crops: int, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
+    return scorer.score(clip, crops, tell)
+
+
+def _with_crops(clips: Sequence[Clip], results: ResultFolder) -> list[tuple[Clip, int]]:
+    """Clips that are left, and how many crops to take: of few clips 3 each, of many 1 of some."""
+    if len(clips) <= SHOWN_CLIPS:
+        return [(clip, 3) for clip in results.left()]
+    chosen = {clips[i * len(clips) // SHOWN_CLIPS].name for i in range(SHOWN_CLIPS)}
+    return [(clip, int(clip.name in chosen)) for clip in results.left()]
 
 
 def _record(
-    protocol: Protocol,
-    source: Source,
-    finished: Collection[Finished],
+    scorer: Scorer,
+    finished: Collection[FinishedClip],
     limit: int | None,
-    notes: Collection[str],
-    precision: str,
+    precision: str | None,
     command: str | None,
 ) -> Record:
+    protocol = scorer.task.protocol
     published = protocol.expected if limit is None else None
     clips = limit_crops(done.clip for done in finished)
     return Record(
@@ -184,14 +254,18 @@ def _record(
         ),
         clips,
         command or shlex.join([Path(sys.executable).name, *sys.argv]),
-        iart.__version__,
+        __version__,
         torch.__version__,
-        source.name,
-        source.weights_hash,
+        scorer.name,
+        scorer.weights_hash,
         ", ".join(sorted({done.device for done in finished})),
-        None if source.model is None else precision,
+        precision,
         datetime.now().astimezone(),
-        (*_notes(protocol, clips, limit), *notes, *sorted({n for f in finished for n in f.notes})),
+        (
+            *_notes(protocol, clips, limit),
+            *scorer.extra.notes,
+            *sorted({note for done in finished for note in done.notes}),
+        ),
     )
 
 

@@ -4,12 +4,9 @@ Those that ship lie in `benchmarks/`; `read_protocol` takes their names, or the 
 """
 
 import difflib
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,20 +18,16 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from iart.data.degradation.parameters import Degradation
+from iart.data.pairs import check_clip_name
 from iart.errors import OptionsError
+from iart.files.shipped import shipped_files
+from iart.files.yaml_text import numbered, read_yaml
 
-
-def check_clip_name(name: str) -> str:
-    """Refuse names that are no place below a folder: they become paths.
-
-    Raises:
-        ValueError: the name is empty, absolute or leads upwards.
-    """
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name:
-        raise ValueError(f"'{name}' is no name of a clip (expected e.g. calendar or 00001/0266)")
-    return name
+_SHOWN = 34
+"""Characters of a protocol's places in the table."""
 
 
 def _check_name(name: str) -> str:
@@ -48,14 +41,14 @@ def _as_list(value: Any) -> Any:
 
 
 ClipName = Annotated[str, AfterValidator(check_clip_name)]
-Places = Annotated[tuple[Path, ...], BeforeValidator(_as_list)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_list)]
 
 
-class _Part(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Expected(_Part):
+class Expected(_Strict):
     """A published score."""
 
     psnr: float
@@ -65,21 +58,40 @@ class Expected(_Part):
     """Whose score, and where it is published."""
 
 
-class Protocol(_Part):
-    """What a benchmark measures. Places are relative to the data folder unless absolute."""
+class MadeClip(_Strict):
+    """A clip that is made on the spot, see `iart.evaluate.made`."""
+
+    picture: str
+    """"demo" (the demo clip), "drawn" (a drawn still), or a photograph of `assets/photos`."""
+    behind: str = "drawn"
+    """The still over which it moves; the demo clip moves by itself."""
+    seed: NonNegativeInt = 0
+    """Of the motion, and of what is drawn."""
+    shift: Annotated[float, Field(ge=0)] = 4.0
+    """Largest motion, in pixels of the ground truth per frame."""
+    degradation: Degradation
+    """Every parameter of it."""
+
+
+class Protocol(_Strict):
+    """What a benchmark measures. Paths are relative to the data folder unless absolute."""
 
     name: Annotated[str, AfterValidator(_check_name)]
     """The file's name without its ending."""
     description: str
     gt: Path
     """Ground truth: a folder of images per clip."""
-    lq: Annotated[Places, Field(min_length=1)]
+    lq: Annotated[Paths, Field(min_length=1)]
     """Low-resolution frames, likewise; the first of these places that exists."""
-    degradation: Literal["bi", "bd"]
-    """How they were made: MATLAB's bicubic, or blur and decimation."""
+    degradation: Literal["bi", "bd"] | None = None
+    """How they were made: MATLAB's bicubic, or blur and decimation; `made` says it itself."""
+    made: dict[ClipName, MadeClip] = Field(default_factory=dict)
+    """How the clips are made on the spot: one for each of `clips`, or none."""
+    metrics: tuple[str, ...] = ()
+    """Scores besides PSNR and SSIM that belong to it."""
     clips: dict[ClipName, PositiveInt] = Field(default_factory=dict)
     """Exactly these clips, and how many frames each has."""
-    clip_list: Places = ()
+    clip_list: Paths = ()
     """A text file instead that names a clip at the start of each line; the first that exists."""
     clip_count: PositiveInt | None = None
     """How many clips the list must have."""
@@ -102,28 +114,41 @@ class Protocol(_Part):
 
     @model_validator(mode="after")
     def _names_clips_once(self) -> "Protocol":
-        if bool(self.clips) == bool(self.clip_list):
-            raise ValueError("needs either clips (name: frames) or clip_list (a text file)")
-        if self.clip_list and not self.frames:
-            raise ValueError("a clip_list needs frames: how many each of its clips has")
-        if self.clips and (self.frames or self.clip_count):
-            raise ValueError("frames and clip_count belong to a clip_list; clips has them already")
+        conflicts = {
+            "needs either clips (name: frames) or clip_list (a text file)": (
+                bool(self.clips) == bool(self.clip_list)
+            ),
+            "made needs exactly the names of clips": (
+                self.made and self.made.keys() != self.clips.keys()
+            ),
+            "needs either degradation (bi or bd) or made (a clip each)": (
+                bool(self.made) == bool(self.degradation)
+            ),
+            "a clip_list needs frames: how many each of its clips has": (
+                self.clip_list and not self.frames
+            ),
+            "frames and clip_count belong to a clip_list; clips has them already": (
+                self.clips and (self.frames or self.clip_count)
+            ),
+        }
+        if said := "; ".join(text for text, holds in conflicts.items() if holds):
+            raise ValueError(said)
         return self
 
 
 def protocol_names() -> list[str]:
     """Names of the protocols that ship."""
-    return list(_shipped())
+    return list(shipped_files("benchmarks", ".yml"))
 
 
 def read_protocol(name_or_path: str | Path) -> Protocol:
     """The protocol that ships under a name, or that of a file (.yml, .yaml).
 
     Raises:
-        OptionsError: no such protocol or file, not YAML, an unknown key or a value that does not
-            fit.
+        OptionsError: no such protocol or file, not YAML, keys that are unknown or given twice, or
+            values that do not fit; all of the kind are named.
     """
-    shipped, path = _shipped(), Path(name_or_path)
+    shipped, path = shipped_files("benchmarks", ".yml"), Path(name_or_path)
     place = shipped.get(str(name_or_path))
     if place is None:
         if path.suffix not in (".yml", ".yaml") and len(path.parts) <= 1:
@@ -132,36 +157,29 @@ def read_protocol(name_or_path: str | Path) -> Protocol:
                 f"Pass one of {', '.join(shipped)}, or the path of a .yml file"
             )
         place = path
-    try:
-        tree = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise OptionsError(f"cannot read protocol '{name_or_path}': {reason}") from error
-    if not isinstance(tree, dict):
-        raise OptionsError(
-            f"protocol '{name_or_path}' holds nothing to measure (expected `key: value` lines)"
-        )
+    tree = read_yaml(place, f"protocol '{name_or_path}'", "nothing to measure")
     try:
         return Protocol.model_validate({"name": path.stem, **tree})
     except ValidationError as error:
-        raise OptionsError(f"protocol '{name_or_path}': {_first_problem(error)}") from error
+        raise OptionsError(f"protocol '{name_or_path}': {_problems(error)}") from error
 
 
 def overview() -> str:
-    """A table of the protocols that ship, for people."""
-    rows = [("protocol", "data", "clips", "colour", "published", "of")]
+    """A table of the protocols that ship, for people, within 80 columns."""
+    rows = [("protocol", "data", "clips", "colour", "published")]
     for name in protocol_names():
         protocol = read_protocol(name)
         places = " + ".join(str(place) for place in (protocol.gt, protocol.lq[0]))
+        if protocol.made:
+            places = "made on the spot"
         score = protocol.expected
         rows.append(
             (
                 name,
-                places,
+                _shortened(places),
                 str(len(protocol.clips) or protocol.clip_count or "list"),
                 protocol.colour,
                 f"{score.psnr:.2f} / {score.ssim:.4f}" if score else "-",
-                score.of if score else "-",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -169,30 +187,24 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def _shipped() -> dict[str, Traversable]:
-    """Name → file: in the installed package, or in the source tree beside it."""
-    package = resources.files("iart")
-    places: list[Traversable] = [package.joinpath("assets", "benchmarks")]
-    if isinstance(package, Path):
-        places.append(package.parents[1] / "benchmarks")
-    for place in places:
-        files = place.iterdir() if place.is_dir() else ()
-        found = {f.name.removesuffix(".yml"): f for f in files if f.name.endswith(".yml")}
-        if found:
-            return dict(sorted(found.items()))
-    return {}
+def _shortened(text: str) -> str:
+    """Without its middle, if it is long."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[1 - _SHOWN // 2 :]}"
 
 
-def _first_problem(error: ValidationError) -> str:
-    errors = error.errors()
-    # A key that is spelt wrong explains the one that is missing.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+def _problems(error: ValidationError) -> str:
+    """All of them in one line; a key that is spelt wrong explains the one that is missing."""
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    return numbered(list(map(_problem, errors)))
+
+
+def _problem(error: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
         fields = Expected.model_fields if "." in place else Protocol.model_fields
         return f"unknown key '{place}'{_nearest(place.rpartition('.')[2], list(fields))}"
-    came = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-    return f"{place}: {first['msg'].removeprefix('Value error, ')}{came}".removeprefix(": ")
+    came = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}{came}".removeprefix(": ")
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter, V
 from iart.errors import DataError
 
 TEMPORAL = "tof"  # the name of `ClipRecord.temporal` among the means
+FLICKER, TLP = "flicker", "tlp"
 
 
 def _number(value: float) -> float:
@@ -50,7 +51,7 @@ class FrameScore:
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropRecord:
     """The same place of one frame four times, each a PNG of the same size.
 
     Attributes:
@@ -60,7 +61,7 @@ class Crop:
         difference: how far bicubic, result and ground truth lie apart here, 0 … 255 (the mean over
             the crop of largest minus smallest value): what ranks crops.
         lr: the input, each of its pixels 4×4 pixels of the PNG; None if there was none.
-        bicubic: the input enlarged by `iart.resize.imresize`; None if there was none.
+        bicubic: the input enlarged by `iart.pictures.resize.imresize`; None if there was none.
         result: the frame that was scored.
         gt: the ground truth.
     """
@@ -89,6 +90,8 @@ class ClipRecord:
         windowed: how the clip was cut to fit in memory, or None for the whole clip at once.
         crops: where bicubic, result and ground truth differ most.
         lr_made: its low-resolution frames were made here from the ground truth.
+        flicker: in 8-bit values, or None as `temporal`.
+        tlp: tLP, or None as `temporal`.
     """
 
     __pydantic_config__ = _AS_JSON
@@ -98,13 +101,16 @@ class ClipRecord:
     temporal: Score | None
     seconds: float
     windowed: str | None = None
-    crops: tuple[Crop, ...] = ()
+    crops: tuple[CropRecord, ...] = ()
     lr_made: bool = False
+    flicker: Score | None = None
+    tlp: Score | None = None
 
     def means(self) -> dict[str, float]:
-        """Mean of each metric that every frame has, and `TEMPORAL` if there is one."""
+        """Mean of each metric that every frame has, and those of the whole clip if there are."""
         means = _means([frame.values for frame in self.frames])
-        return means if self.temporal is None else means | {TEMPORAL: self.temporal}
+        temporal = {TEMPORAL: self.temporal, FLICKER: self.flicker, TLP: self.tlp}
+        return means | {name: value for name, value in temporal.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,35 @@
-"""A benchmark's record as text: terminal, Markdown, CSV; and all reports as files.
+"""A benchmark's record as text, Markdown, CSV and HTML; and all of these as files.
 
 Infinite scores (equal frames) are `inf` everywhere but in JSON, where they are "Infinity".
 """
 
+import base64
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from pathlib import Path
 
-from iart.errors import OutputError
-from iart.evaluate.page import html
-from iart.evaluate.record import Record, to_json
-from iart.evaluate.summary import (
+from iart.evaluate.figures import (
+    METRICS,
     Row,
+    cells_of,
     facts_of,
     label_of,
     metrics_of,
     notes_of,
     rows_of,
-    score_text,
     shorten,
 )
-from iart.weights.tensorfile import atomic_file
+from iart.evaluate.record import CropRecord, Record, to_json
+from iart.files.complete import complete_file, make_folder
+from iart.reports.charts import line_chart
+from iart.reports.page import document
 
 SHOWN_CLIPS = 40  # in tables that people read; CSV and JSON hold all
+PLOTTED = ("psnr", "ssim")
+PLOTTED_CLIPS = 24  # at most so many clips get charts: those with the lowest scores
+PICTURES = (("LR", "lr"), ("bicubic", "bicubic"), ("result", "result"), ("ground truth", "gt"))
 
 
 def table(record: Record) -> str:
@@ -98,10 +104,7 @@ def write_reports(record: Record, folder: Path) -> list[Path]:
     Raises:
         OutputError: the folder cannot be made or a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make folder '{folder}': {error.strerror or error}") from error
+    make_folder(folder)
     texts = {
         "report.md": markdown(record),
         "report.json": to_json(record) + "\n",
@@ -110,7 +113,7 @@ def write_reports(record: Record, folder: Path) -> list[Path]:
         "report.html": html(record),
     }
     for name, text in texts.items():
-        with atomic_file(folder / name) as file:
+        with complete_file(folder / name) as file:
             file.write(text.encode("utf-8", errors="backslashreplace"))  # names of any bytes
     return [folder / name for name in texts]
 
@@ -124,13 +127,7 @@ def _cells(record: Record) -> list[list[str]]:
     def cells(row: Row | None) -> list[str]:
         if row is None:
             return [f"({left_out} more)", "", *("" for _ in metrics), "", *([""] * remarks)]
-        return [
-            row.name,
-            "" if row.frames is None else str(row.frames),
-            *(score_text(row, metric) for metric in metrics),
-            "" if row.seconds is None else f"{row.seconds:.1f}",
-            *([row.remark] if remarks else []),
-        ]
+        return [*cells_of(row, metrics), *([row.remark] if remarks else [])]
 
     header = ["clip", "frames", *map(label_of, metrics), "seconds", *(["remark"] * remarks)]
     return [header, *map(cells, shorten(rows, SHOWN_CLIPS))]
@@ -182,3 +179,101 @@ def _code(text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def html(record: Record) -> str:
+    """The page: facts, scores, charts of each frame's scores, crops."""
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{_fact(name, v)}</dd>" for name, v in facts_of(record)
+    )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in notes_of(record))
+    parts = [
+        f"<dl>{facts}</dl>",
+        "<h2>Scores</h2>",
+        _table(record),
+        f"<ul>{notes}</ul>" if notes else "",
+        *_charts(record),
+        *_crops(record),
+    ]
+    return document(f"{record.protocol.name}: {record.model}", parts)
+
+
+def _fact(name: str, value: str) -> str:
+    return f"<code>{escape(value)}</code>" if name in ("command", "weights") else escape(value)
+
+
+def _table(record: Record) -> str:
+    metrics = metrics_of(record)
+    better = {name: f"{metric.better} is better" for name, metric in METRICS.items()}
+    header = "".join(
+        f'<th scope="col" title="{escape(better.get(name, ""))}">{escape(label_of(name))}</th>'
+        for name in metrics
+    )
+    lines = [
+        f'<tr><th scope="col">clip</th><th scope="col">frames</th>{header}'
+        '<th scope="col">seconds</th><th scope="col" class="remark"></th></tr>'
+    ]
+    # The mean on top: a set may have thousands of clips.
+    for row in sorted(rows_of(record), key=lambda row: row.kind == "clip"):
+        data = "".join(f"<td>{escape(cell)}</td>" for cell in cells_of(row, metrics))
+        remark = f'<td class="remark">{escape(row.remark)}</td>'
+        lines.append(f'<tr class="{row.kind}">{data}{remark}</tr>')
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _charts(record: Record) -> Iterator[str]:
+    """Scores of each frame; where clips have one scored frame each, those of the clips, sorted."""
+    clips = record.clips
+    if all(len(clip.frames) <= 1 for clip in clips):
+        if len(clips) > 1:
+            yield "<h2>Scores of the clips, sorted</h2>"
+            points = [(clip.name, clip.means()) for clip in clips]
+            yield _figures(points, "all clips", "clips, lowest first", in_order=False)
+        return
+    yield "<h2>Scores of each frame</h2>"
+    yield "<p>Dashed: the clip's mean. Hollow: equal to the ground truth, infinite.</p>"
+    if len(clips) > PLOTTED_CLIPS:
+        yield f"<p>The {PLOTTED_CLIPS} lowest of {len(clips)} clips; all are in frames.csv.</p>"
+        clips = sorted(clips, key=lambda clip: clip.means().get("psnr", 0.0))[:PLOTTED_CLIPS]
+    for clip in clips:
+        yield f"<h3>{escape(clip.name)}</h3>"
+        points = [(frame.name, frame.values) for frame in clip.frames]
+        yield _figures(points, clip.name, "frame", in_order=True)
+
+
+def _figures(
+    points: list[tuple[str, dict[str, float]]], what: str, axis: str, *, in_order: bool
+) -> str:
+    """A chart of each plotted metric over named points."""
+    charts: list[str] = []
+    for metric in PLOTTED:
+        pairs = [(values[metric], name) for name, values in points if metric in values]
+        if pairs:
+            label = label_of(metric)
+            values, names = zip(*(pairs if in_order else sorted(pairs)), strict=True)
+            chart = line_chart(values, names, title=f"{label} of {what}", unit=label, axis=axis)
+            charts.append(f"<figure>{chart}</figure>")
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _crops(record: Record) -> Iterator[str]:
+    if not any(clip.crops for clip in record.clips):
+        return
+    yield "<h2>Where bicubic, result and ground truth differ most</h2>"
+    yield "<p>Every pixel is shown as it is, four times enlarged.</p>"
+    for clip in record.clips:
+        for crop in clip.crops:
+            place = f"{clip.name}, {crop.frame}, x {crop.x}, y {crop.y}"
+            yield f"<h3>{escape(place)}</h3>"
+            yield f'<div class="crop">{"".join(_pictures(crop, place))}</div>'
+
+
+def _pictures(crop: CropRecord, place: str) -> Iterator[str]:
+    for label, field in PICTURES:
+        png: bytes | None = getattr(crop, field)
+        if png is not None:
+            data = base64.b64encode(png).decode()
+            yield (
+                f'<figure><img src="data:image/png;base64,{data}"'
+                f' alt="{escape(f"{label}: {place}")}"><figcaption>{label}</figcaption></figure>'
+            )

@@ -1,29 +1,40 @@
 """One clip of a benchmark: its frames from the network or from disk, scored one by one."""
 
+import io
+import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
-from iart.errors import DeviceError
-from iart.evaluate.crops import CropPicker
-from iart.evaluate.extra import ExtraMetrics, extra_metrics
-from iart.evaluate.layout import Clip
-from iart.evaluate.metrics import psnr, ssim
-from iart.evaluate.network import Enlarger
-from iart.evaluate.pictures import read_picture, write_picture
+from iart.errors import WeightsError
+from iart.evaluate.clips import Clip
+from iart.evaluate.metrics.extra import ExtraMetrics, extra_metrics
+from iart.evaluate.network import ThereAndBack, enlarger_for, scored_frames
 from iart.evaluate.protocol import Protocol
-from iart.evaluate.record import ClipRecord, FrameScore
-from iart.evaluate.sharing import writing
-from iart.inference.pipeline import read_ahead
+from iart.evaluate.record import FLICKER, TEMPORAL, TLP, ClipRecord, CropRecord, FrameScore
+from iart.evaluate.results import FinishedClip
+from iart.files.images import read_image, write_image
+from iart.parallel.pipeline import read_ahead
+from iart.pictures.degrade import to_uint8
+from iart.pictures.resize import imresize
+from iart.pictures.scores import psnr, ssim
+from iart.reports.details import SCALE, Place, Places
+from iart.upscaling.budget import device_of
+from iart.upscaling.windows import check_windows
+from iart.weights import load_model, model_names, weights_hash
 
 READ_AHEAD = 4
 """Frames that are decoded while others are scored."""
-NO_EXTRA = extra_metrics((), torch.device("cpu"))
+EXAMINED = 8
+"""Frames of a clip that crops are looked for in: neighbours are alike, and each costs a PSNR."""
+HASH_DIGITS = 8
+"""Of the weights, in names of folders."""
 
 
 @dataclass(frozen=True)
@@ -35,101 +46,268 @@ class _Frame:
     made: UInt8[Tensor, "3 h2 w2"] | None
 
 
-def score_clip(
-    clip: Clip,
-    protocol: Protocol,
-    enlarger: Enlarger | None,
-    *,
-    images: Path | None = None,
-    crops: int = 3,
-    extra: ExtraMetrics = NO_EXTRA,
-    progress: Callable[[int], None] = lambda done: None,
-) -> tuple[ClipRecord, tuple[str, ...]]:
-    """Score a clip, in windows if the whole of it does not fit in memory.
+@dataclass(frozen=True)
+class ScoringTask:
+    """What is measured; all that a process needs besides a device and a clip.
 
-    Args:
-        clip: its images are read as they are needed.
-        protocol: says how they are compared.
-        enlarger: makes the frames; None for those made elsewhere.
-        images: a folder to keep the frames in, as PNG; None to keep none.
-        crops: how many places to show.
-        extra: scores to compute besides PSNR and SSIM.
-        progress: called with the number of frames scored, where they come one by one.
-
-    Returns:
-        The scores, and what of the extra ones failed, one line each.
-
-    Raises:
-        DataError: an image cannot be read.
-        DeviceError: not even a short window fits in memory.
-        OutputError: an image cannot be written.
+    Attributes:
+        weights: name or file; None for frames made elsewhere.
+        results: the folder of frames made elsewhere.
+        metric_weights: see `extra_metrics`.
+        images: where to keep the network's frames; None to keep none.
     """
 
-    def score(
-        windowed: str | None, frames: Iterator[Tensor] | None
-    ) -> tuple[ClipRecord, tuple[str, ...]]:
+    protocol: Protocol
+    weights: str | Path | None
+    key: str | None
+    results: Path | None
+    metrics: tuple[str, ...]
+    metric_weights: Path | None
+    precision: str
+    window: int | None
+    overlap: int
+    images: Path | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A task, loaded on a device.
+
+    Attributes:
+        name: of the model, or of the folder of frames made elsewhere.
+        weights_hash: None for these, and for a model without weights.
+        device: that the network runs on, in words.
+        model: makes the frames; None for those made elsewhere.
+        share: of the free memory, that it may take.
+    """
+
+    task: ScoringTask
+    name: str
+    weights_hash: str | None
+    device: str
+    extra: ExtraMetrics
+    model: nn.Module | None
+    share: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """For names of folders: different for different weights."""
+        if self.model is None:
+            return f"results-{self.name}"
+        return f"{self.name}-{self.weights_hash[:HASH_DIGITS]}" if self.weights_hash else self.name
+
+    def score(self, clip: Clip, crops: int, progress: Callable[[int], None]) -> FinishedClip:
+        """Score a clip, in windows if the whole of it does not fit in memory.
+
+        Args:
+            clip: its images are read as they are needed.
+            crops: how many details to show.
+            progress: called with the number of frames scored, where they come one by one.
+
+        Raises:
+            DataError: an image cannot be read.
+            DeviceError: not even a short window fits in memory.
+            OutputError: an image cannot be written.
+        """
+        enlarger = frames = None
+        if self.model is not None:
+            enlarger = enlarger_for(
+                self.model,
+                clip,
+                window=self.task.window,
+                overlap=self.task.overlap,
+                share=self.share,
+            )
+            frames = scored_frames(enlarger, clip)
         began = time.monotonic()
-        luma, crop = protocol.colour == "y", protocol.border
+        luma, border = self.task.protocol.colour == "y", self.task.protocol.border
         picker = CropPicker(len(clip.scored), count=crops)
         scores: list[dict[str, float]] = []
-        with read_ahead(_read(clip), READ_AHEAD) as pictures, extra.clip() as others:
+        extra = self.extra.clip()
+        with read_ahead(_read(clip), READ_AHEAD) as pictures:
             for path, picture in zip(clip.gt, pictures, strict=True):
                 result = picture.made if frames is None else next(frames)
                 assert result is not None
                 scores.append(
                     {
-                        "psnr": psnr(result, picture.gt, crop=crop, luma=luma),
-                        "ssim": ssim(result, picture.gt, crop=crop, luma=luma),
+                        "psnr": psnr(result, picture.gt, crop=border, luma=luma),
+                        "ssim": ssim(result, picture.gt, crop=border, luma=luma),
                     }
                 )
-                others.add(result, picture.gt)
+                extra.add(result, picture.gt)
                 picker.add(path.name, picture.lr, result, picture.gt)
-                if images is not None:
-                    _keep(images / clip.name / f"{path.stem}.png", result)
-                if frames is None or windowed is not None:  # else they come all at once
-                    progress(len(scores))
-            found = others.finish()
-        frames_scored = tuple(
-            FrameScore(path.name, values | more)
-            for path, values, more in zip(clip.gt, scores, found.frames, strict=True)
-        )
+                if self.task.images is not None:
+                    write_image(self.task.images / clip.name / f"{path.stem}.png", result)
+                if enlarger is None or enlarger.tiling.window < len(clip.lq):
+                    progress(len(scores))  # else they come all at once
+        windowed = None
+        if enlarger is not None and enlarger.tiling.window < len(clip.lq):
+            window, overlap = enlarger.tiling.window, enlarger.tiling.overlap
+            windowed = f"windows of {window} frames, {overlap} of context"
         record = ClipRecord(
             clip.name,
-            frames_scored,
-            found.temporal,
+            tuple(
+                FrameScore(path.name, values | more)
+                for path, values, more in zip(clip.gt, scores, extra.frames, strict=True)
+            ),
+            extra.over_time(TEMPORAL),
             time.monotonic() - began,
             windowed=windowed,
             crops=picker.crops(),
             lr_made=clip.lr_made,
+            flicker=extra.over_time(FLICKER),
+            tlp=extra.over_time(TLP),
         )
-        return record, found.notes
-
-    if enlarger is None:
-        return score(None, None)
-    window = enlarger.frames_at_once(clip)
-    while True:
-        context = enlarger.context(window)
-        whole = window == len(clip.lq)
-        how = None if whole else f"windows of {window} frames, {context} of context at either end"
-        try:
-            return score(how, enlarger.frames(clip, window))
-        except DeviceError:  # the estimate was too low
-            if enlarger.window is not None or window <= enlarger.shortest:
-                raise
-            window = max(window // 2, enlarger.shortest)
+        return FinishedClip(record, self.device, extra.notes)
 
 
-def _keep(target: Path, picture: UInt8[Tensor, "3 h w"]) -> None:
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(target, picture)
+def load_scorer(task: ScoringTask, device: str, *, share: float = 1.0) -> Scorer:
+    """Load what a task needs.
+
+    Args:
+        task: what is measured.
+        device: where the network and the metrics run.
+        share: of the free memory, that the network may take.
+
+    Raises:
+        WeightsError: the weights are missing or cannot be used.
+        DeviceError: this machine lacks the device or the precision.
+        OptionsError: no such metric, or no such window.
+    """
+    if task.weights is None:
+        assert task.results is not None
+        cpu = torch.device("cpu")
+        name, words = task.results.resolve().name, device_name(cpu)
+        return Scorer(
+            task, name, None, words, extra_metrics(task.metrics, cpu, task.metric_weights), None
+        )
+    overlap = task.overlap
+    check_windows(max(1, 2 * overlap + 1) if task.window is None else task.window, overlap)
+    model = load_model(task.weights, device, task.precision, key=task.key)
+    place = device_of(model)
+    weights = str(task.weights)
+    return Scorer(
+        task,
+        weights if weights in model_names() else Path(weights).stem,
+        None if next(model.parameters(), None) is None else weights_hash(model),
+        device_name(place),
+        extra_metrics(task.metrics, place, task.metric_weights),
+        ThereAndBack(model) if task.protocol.flip_seq else model,
+        share,
+    )
+
+
+def published_weights(protocol: Protocol) -> Path:
+    """The file that the protocol names.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    weights = protocol.weights
+    if weights is None or not weights.is_file():
+        missing = f"there is no '{weights}'" if weights else "it names none"
+        raise WeightsError(
+            f"no weights for {protocol.name}: {missing}. Put the published file there, or pass "
+            "others (--weights light, or a file)"
+        )
+    return weights
+
+
+def device_name(device: torch.device) -> str:
+    """What people call a device: the GPU's name; the processor's, with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return str(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    pairs = (line.partition(":") for line in lines)
+    names = (text.strip() for key, _, text in pairs if key.strip() == "model name")
+    name = next(names, platform.processor() or platform.machine())
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def _read(clip: Clip) -> Iterator[_Frame]:
     height, width = clip.size
     for position, index in enumerate(clip.scored):
         yield _Frame(
-            read_picture(clip.lq[index]) if clip.lq else None,
-            read_picture(clip.gt[position])[:, :height, :width],
-            read_picture(clip.results[position])[:, :height, :width] if clip.results else None,
+            read_image(clip.lq[index]) if clip.lq else None,
+            read_image(clip.gt[position])[:, :height, :width],
+            read_image(clip.results[position])[:, :height, :width] if clip.results else None,
         )
+
+
+class CropPicker:
+    """The best places of one clip so far; sees one frame at a time and keeps only the places.
+
+    Places do not overlap, whatever their frames, so that they show different things.
+
+    Args:
+        frames: how many frames the clip has; at most 8 of them, evenly spread, are looked at.
+        count: places to find.
+        size: side of a crop in pixels of the ground truth, a multiple of 4; less in small frames.
+    """
+
+    def __init__(self, frames: int, *, count: int = 3, size: int = 64) -> None:
+        self._examined = {(2 * i + 1) * frames // (2 * EXAMINED) for i in range(EXAMINED)}
+        self._places = Places(count=count, size=size)
+        self._seen = 0
+
+    def add(
+        self,
+        name: str,
+        lr: UInt8[Tensor, "3 h w"] | None,
+        result: UInt8[Tensor, "3 h2 w2"],
+        gt: UInt8[Tensor, "3 h2 w2"],
+    ) -> None:
+        """Look at the clip's next frame; every frame is passed, most return at once.
+
+        Args:
+            name: the frame's name.
+            lr: the input, None if there is none (frames made elsewhere, without their input).
+            result: the frame that is scored.
+            gt: the ground truth.
+        """
+        index, self._seen = self._seen, self._seen + 1
+        if index not in self._examined:
+            return
+        pictures = {"result": result, "gt": gt}
+        enlarged = {}
+        if lr is not None:
+            pictures["bicubic"] = to_uint8(imresize(lr.float() / 255, SCALE))
+            enlarged["lr"] = lr.repeat_interleave(SCALE, dim=1).repeat_interleave(SCALE, dim=2)
+        self._places.add(name, pictures, enlarged)
+
+    def crops(self) -> tuple[CropRecord, ...]:
+        """The places found, those that differ most first."""
+        return tuple(map(_crop, self._places.found))
+
+
+def _crop(place: Place) -> CropRecord:
+    png = {key: _png(picture) for key, picture in place.pictures.items()}
+    return CropRecord(
+        *(place.frame, place.y, place.x, place.difference),
+        lr=png.get("lr"),
+        bicubic=png.get("bicubic"),
+        result=png["result"],
+        gt=png["gt"],
+    )
+
+
+def limit_crops(clips: Iterable[ClipRecord], most: int = 24) -> tuple[ClipRecord, ...]:
+    """The same clips with at most `most` crops among them: a set may have thousands of clips."""
+    clips = tuple(clips)
+    places = [(i, crop) for i, clip in enumerate(clips) for crop in clip.crops]
+    places = sorted(places, key=lambda place: -place[1].difference)[:most]
+    return tuple(
+        replace(clip, crops=tuple(crop for j, crop in places if j == i))
+        for i, clip in enumerate(clips)
+    )
+
+
+def _png(picture: UInt8[Tensor, "3 h w"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -7,9 +7,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from iart.model import kernels
 from iart.model.conv import Linear
 from iart.model.flow import warp
+from iart.model.kernels import SNAP
+from iart.model.kernels.dispatch import BACKENDS, resample
+from iart.model.kernels.plain import CELLS
 
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
 ALIGNMENTS = ("implicit", *INTERPOLATIONS)
@@ -17,13 +19,8 @@ ALIGNMENTS = ("implicit", *INTERPOLATIONS)
 
 # Base of the encoding's wavelengths; below 1, so later channels turn faster.
 TEMPERATURE = 0.01
-# A flow this little below an integer counts as on it (pixels; what float32 resolves at 16 … 32):
-# the module jumps at integers, and rounding must not decide on which side a still picture lies.
-SNAP = 2.0**-19
 # On the CPU, so many pixels are resampled together: what that takes fits into the cache.
 PIXELS_AT_ONCE = 2**15
-# The 2×2 cells around a position, (y, x) from its floor.
-CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def sine_encoding(
@@ -62,6 +59,7 @@ class ImplicitAlign(nn.Module):
         if channels % heads or channels % 4:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads}) and by 4")
         self.heads = heads
+        self.backend = BACKENDS[0]
         self.query = Linear(channels, channels)
         self.key = Linear(channels, channels)
         self.value = Linear(channels, channels)
@@ -87,8 +85,7 @@ class ImplicitAlign(nn.Module):
             torch.arange(len(flow), device=flow.device).split(at_once),
             strict=True,
         )
-        resample = kernels.compiled(ImplicitAlign._resample)
-        moved = [resample(self, key, value, (h, w), *piece) for piece in pieces]
+        moved = [self._resample(key, value, (h, w), *piece) for piece in pieces]
         return (moved[0] if len(moved) == 1 else torch.cat(moved)).view(b, h, w, c)
 
     def _resample(
@@ -110,20 +107,8 @@ class ImplicitAlign(nn.Module):
         # What the encoding P adds to keys and values is the same for every pixel.
         key_bias = (self.position_bias[0] @ self.key.weight.T).to(query.dtype)
         value_bias = (self.position_bias[0] @ self.value.weight.T).to(query.dtype)
-        done = kernels.resample(query, key, value, (key_bias, value_bias), floor, places, size)
-        if done is not None:
-            return done
-        indices = cell_indices(floor, places, size)
-        logits = [
-            ((key.index_select(0, index) + bias).view_as(query) * query).sum(-1)
-            for index, bias in zip(indices, key_bias, strict=True)
-        ]
-        weights = torch.stack(logits).softmax(0)[..., None]  # 4 p n 1
-        cells = (
-            weight * (value.index_select(0, index) + bias).view_as(query)
-            for weight, index, bias in zip(weights, indices, value_bias, strict=True)
-        )
-        return sum(cells, start=torch.zeros_like(query)).view(p, c)
+        biases = key_bias, value_bias
+        return resample(query, key, value, biases, floor, places, size, self.backend)
 
 
 class InterpolatedAlign(nn.Module):
@@ -149,21 +134,3 @@ class InterpolatedAlign(nn.Module):
 
 
 Align = ImplicitAlign | InterpolatedAlign
-
-
-def cell_indices(
-    floor: Float[Tensor, "p 2"], places: Int[Tensor, " p"], size: tuple[int, int]
-) -> list[Int[Tensor, " p"]]:
-    """Row of each of the 4 clamped cells in maps of `size` (h, w), flattened over b, h, w.
-
-    Args:
-        floor: ⌊flow⌋, (y, x).
-        places: rows of the pixels from which the flow starts.
-        size: of the maps.
-    """
-    h, w = size
-    # Far outside is as far as outside: keeps wild flows within the range of integers.
-    y = floor[:, 0].clamp(-h, h).long() + places // w % h
-    x = floor[:, 1].clamp(-w, w).long() + places % w
-    first = places // (h * w) * (h * w)
-    return [first + (y + dy).clamp(0, h - 1) * w + (x + dx).clamp(0, w - 1) for dy, dx in CELLS]

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iart.model.upsample import SCALE
-from iart.resize import imresize
+from iart.pictures.resize import imresize
 
 
 class Bicubic(nn.Module):

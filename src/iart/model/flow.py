@@ -5,13 +5,16 @@ points from the current frame to where to look in the other one. Always float32.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from iart.device import without_autocast
 
 PIXELS_AT_ONCE = 2**18
 """Pairs of frames are taken together up to so many pixels, or one by one, but for training."""
@@ -66,9 +69,10 @@ class SpyNet(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(_level(channels) for _ in range(levels))
         # What the published network was trained with (the statistics of ImageNet).
-        mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        for name, values in statistics.items():
+            buffer = torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
 
     def pyramid_size(self, size: int) -> int:
         """The side, in pixels, to which a side of `size` pixels is resized before the pyramid."""
@@ -103,7 +107,7 @@ class SpyNet(nn.Module):
         if torch.is_grad_enabled():
             at_once = len(reference)
         pairs = zip(reference.split(at_once), other.split(at_once), strict=True)
-        with torch.autocast(reference.device.type, enabled=False), exact_convolutions():
+        with without_autocast(reference.device), exact_convolutions():
             return torch.cat([self._flow(*pair) for pair in pairs])
 
     def _flow(
@@ -121,33 +125,54 @@ class SpyNet(nn.Module):
         return flow
 
 
+_lock = Lock()
+_blocks = 0
+_before = ExitStack()
+
+
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
     """In the block, float32 convolutions are in float32.
 
     Otherwise GPUs round what they multiply to 10 bits (TF32), and alignment jumps where a flow
     crosses an integer. What the backward pass of training does later is as it was.
+
+    PyTorch's settings are those of the whole process: while blocks of several threads overlap, the
+    first changes them and the last puts them back.
     """
+    global _blocks
     cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
     if hasattr(cudnn, "conv"):  # torch 2.9 and later
         places, name, exact = (cudnn.conv, mkldnn.conv), "fp32_precision", "ieee"
     else:
         places, name, exact = (cudnn,), "allow_tf32", False
-    before = [getattr(place, name) for place in places]
+    with _lock:
+        if not _blocks:
+            for place in places:
+                _before.callback(setattr, place, name, getattr(place, name))
+                setattr(place, name, exact)
+        _blocks += 1
     try:
-        for place in places:
-            setattr(place, name, exact)
         yield
     finally:
-        for place, setting in zip(places, before, strict=True):
-            setattr(place, name, setting)
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                _before.close()
 
 
-def neighbour_flows(spynet: SpyNet, frames: Float[Tensor, "b t 3 h w"]) -> Flows:
+def neighbour_flows(
+    spynet: SpyNet, frames: Float[Tensor, "b t 3 h w"], *, mirrored: bool = False
+) -> Flows:
     """(backward, forward) flows between neighbours, s = t − 1.
 
-    `backward[:, i]` points from frame i to i + 1, `forward[:, i]` from frame i + 1 to i. A clip
-    followed by its own time reversal has forward = backward reversed: half of the work is saved.
+    `backward[:, i]` points from frame i to i + 1, `forward[:, i]` from frame i + 1 to i.
+
+    Args:
+        spynet: the flow network.
+        frames: the clip.
+        mirrored: whether the clip's second half is its first one reversed. Then forward is backward
+            reversed: half of the work is saved. The frames are not compared.
     """
     b, t = frames.shape[:2]
     if t == 1:
@@ -155,6 +180,6 @@ def neighbour_flows(spynet: SpyNet, frames: Float[Tensor, "b t 3 h w"]) -> Flows
         return nothing, nothing
     first, second = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
     backward = spynet(first, second).unflatten(0, (b, t - 1))
-    if t % 2 == 0 and torch.equal(frames, frames.flip(1)):
+    if mirrored:
         return backward, backward.flip(1)
     return backward, spynet(second, first).unflatten(0, (b, t - 1))

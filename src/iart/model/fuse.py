@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.model import kernels
 from iart.model.conv import Conv, Linear
 from iart.model.window import Chunk, WindowAttention, WindowGrid, middle
 
@@ -70,9 +69,8 @@ class Block(nn.Module):
             out: see `WindowGrid.join`; may be `x` itself.
             only_middle: give the middle frame alone.
         """
-        compute = kernels.compiled(Block._chunk)
         chunks = (
-            compute(self, x, chunk, biases, grid, draws, only_middle=only_middle)
+            self._chunk(x, chunk, biases, grid, draws, only_middle=only_middle)
             for chunk in grid.chunks
         )
         return grid.join(chunks, out, only_middle=only_middle)
@@ -96,9 +94,6 @@ class Block(nn.Module):
             normed = normed.masked_fill(chunk.padding, 0)
         attended = self.attention(normed, biases, chunk.sections, only_middle=only_middle)
         cells = middle(cells) if only_middle else cells
-        if draws is None:  # not a look at the rate: compiled code would differ from block to block
-            cells = cells + attended
-            return cells + self.mlp(self.norm2(cells))
         cells = cells + drop_path(attended, self.drop, attention_draws)
         return cells + drop_path(self.mlp(self.norm2(cells)), self.drop, mlp_draws)
 
@@ -159,7 +154,8 @@ class SwinIRFM(nn.Module):
         super().__init__()
         self.window = window
         self.embed_norm = nn.LayerNorm(channels)
-        rates = iter(torch.linspace(0, drop, sum(depths)).tolist())
+        blocks = sum(depths)
+        rates = (drop * i / max(blocks - 1, 1) for i in range(blocks))
         self.groups = nn.ModuleList(
             Group(
                 [

@@ -4,7 +4,7 @@ Xu, Yu, Wang, Yang, Wen, Yan: "Enhancing Video Super-Resolution via Implicit Res
 Alignment", CVPR 2024. Letters in shapes: b batch, t time, c channels, h w low-resolution size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,12 +13,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iart.device import PRECISIONS, autocast, pick_precision
+from iart.errors import OptionsError
 from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
 from iart.model.flow import Flows, SpyNet, neighbour_flows
 from iart.model.fuse import SwinIRFM
-from iart.model.propagate import BRANCHES, Apply, directly, propagate, recomputed
+from iart.model.kernels.dispatch import usable_backend
+from iart.model.propagate import BRANCHES, Apply, Past, directly, propagate, recomputed
 from iart.model.upsample import Head
+from iart.model.window import WindowAttention
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ class IARTConfig:
             raise ValueError(f"alignment must be {', '.join(ALIGNMENTS)}, got {self.alignment!r}")
 
 
+LAST_FRAME = "frame"
+"""Name in a state, see `IART.advance`, of the last frame that it knows."""
+
+
+def with_last(
+    state: Mapping[str, Tensor], frames: Float[Tensor, "b t 3 h w"]
+) -> Float[Tensor, "b t2 3 h w"]:
+    """Frames, and the one before them if there is a state: what flow is computed of."""
+    return torch.cat([state[LAST_FRAME][:, None], frames], dim=1) if state else frames
+
+
 class IART(nn.Module):
     """Recurrent ×4 video super-resolution with implicit alignment.
 
@@ -74,6 +89,7 @@ class IART(nn.Module):
     def __init__(self, config: IARTConfig) -> None:
         super().__init__()
         self.config = config
+        self._precision = "float32"
         c = config.channels
         self.extract = Conv(3, c)
         self.flow = SpyNet(config.flow_channels, config.flow_levels)
@@ -88,6 +104,43 @@ class IART(nn.Module):
             }
         )
         self.head = Head(c, config.mid_channels, config.head_channels)
+        self.float()  # whatever PyTorch's default is, as the buffers are
+
+    @property
+    def precision(self) -> str:
+        """What features are computed in: "float32", "bfloat16" or "float16".
+
+        Weights, flow and coordinates stay float32. "float32" leaves autocast as the caller has it.
+
+        Raises:
+            DeviceError: on setting: unknown, or the model's device cannot compute in it.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        pick_precision(name, self.extract.weight.device)
+        self._precision = name
+
+    @property
+    def backend(self) -> str:
+        """What computes attention and alignment: one of `iart.model.kernels.dispatch.BACKENDS`.
+
+        What this machine cannot have becomes "torch" when it is set; a log line says so.
+
+        Raises:
+            OptionsError: on setting: unknown.
+        """
+        return self._attending()[0].backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        name = usable_backend(name)
+        for part in self._attending():
+            part.backend = name
+
+    def _attending(self) -> list[WindowAttention | ImplicitAlign]:
+        return [x for x in self.modules() if isinstance(x, WindowAttention | ImplicitAlign)]
 
     def forward(
         self,
@@ -98,6 +151,7 @@ class IART(nn.Module):
         kept: slice = slice(None),
         apply: Apply = directly,
         recompute: bool = False,
+        mirrored: bool = False,
     ) -> Float[Tensor, "b kept 3 4*h 4*w"]:
         """Enlarge a clip of t ≥ 1 frames, RGB in [0, 1], any h, w ≥ 1; not clamped.
 
@@ -110,27 +164,93 @@ class IART(nn.Module):
             apply: how the parts that see one step or one frame are called: in tiles, for instance.
             recompute: save memory in training: what those parts compute inside is computed again
                 for the gradient instead of kept.
+            mirrored: the clip's second half is its first one reversed: half of the flows are those
+                of the other half. The frames are not compared.
+
+        Raises:
+            OptionsError: the frames have another shape or are no floating point numbers.
         """
+        _require_clip(frames)
+        flows = flows or neighbour_flows(self.flow, frames, mirrored=mirrored)
         apply = recomputed if recompute else apply
-        backward_flows, forward_flows = flows or neighbour_flows(self.flow, frames)
-        features = [apply(self._extract, x) for x in frames.unbind(1)]
-        for i, (name, fuse) in enumerate(self.branches.items()):
-            backward = name.startswith("backward")
-            propagate(
-                features,
-                backward_flows if backward else forward_flows,
-                cast("SwinIRFM", fuse),
-                self.align,
-                None if draws is None else draws[:, i],
-                backward=backward,
-                apply=apply,
-            )
-        shown = frames[:, kept].unbind(1)
-        pairs = zip(features[kept], shown, strict=True)
-        return _stack((apply(self.head, *pair) for pair in pairs), len(shown))
+        return self._advance(frames, {}, draws, flows, kept, apply, goes_on=False)[0]
+
+    def advance(
+        self,
+        frames: Float[Tensor, "b t 3 h w"],
+        state: Mapping[str, Tensor],
+        *,
+        flows: Flows | None = None,
+        kept: slice = slice(None),
+        apply: Apply = directly,
+    ) -> tuple[Float[Tensor, "b kept 3 4*h 4*w"], dict[str, Tensor]]:
+        """Enlarge the next frames of a clip, with what forward branches know of those before.
+
+        Args:
+            frames: these frames; see `forward` for the rest.
+            state: what this method gave for the frames before; empty if there are none.
+            flows: of `with_last(state, frames)`; None computes them.
+            kept: frames to give; those after them are context.
+            apply: how parts of the network are called.
+
+        Returns:
+            The kept frames; and the state after the last of them.
+
+        Raises:
+            OptionsError: the frames have another shape or are no floating point numbers.
+        """
+        _require_clip(frames)
+        flows = flows or neighbour_flows(self.flow, with_last(state, frames))
+        return self._advance(frames, state, None, flows, kept, apply, goes_on=True)
+
+    def _advance(
+        self,
+        frames: Float[Tensor, "b t 3 h w"],
+        state: Mapping[str, Tensor],
+        draws: Float[Tensor, "b branches t blocks 2"] | None,
+        flows: Flows,
+        kept: slice,
+        apply: Apply,
+        *,
+        goes_on: bool,
+    ) -> tuple[Float[Tensor, "b kept 3 4*h 4*w"], dict[str, Tensor]]:
+        with autocast(self.extract.weight.device, PRECISIONS[self._precision]):
+            backward_flows, forward_flows = flows
+            first, last = min(1, len(state)), range(frames.shape[1])[kept][-1]
+            after = {LAST_FRAME: frames[:, last]}
+            features = [apply(self._extract, x) for x in frames.unbind(1)]
+            for i, (name, fuse) in enumerate(self.branches.items()):
+                backward = name.startswith("backward")
+                past = propagate(
+                    features,
+                    backward_flows[:, first:] if backward else forward_flows,
+                    cast("SwinIRFM", fuse),
+                    self.align,
+                    None if draws is None else draws[:, i],
+                    backward=backward,
+                    apply=apply,
+                    past=Past(*(state.get(f"{name}.{key}") for key in Past._fields)),
+                    until=None if backward else last,
+                )
+                known = past._asdict() if goes_on and not backward else {}
+                after |= {f"{name}.{key}": x for key, x in known.items() if x is not None}
+                del past  # two maps that the next branch would be computed beside
+            shown = frames[:, kept].unbind(1)
+            pairs = zip(features[kept], shown, strict=True)
+            return _stack((apply(self.head, *pair) for pair in pairs), len(shown)), after
 
     def _extract(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w c"]:
         return self.extract(rearrange(frame, "b c h w -> b h w c"))
+
+
+def _require_clip(frames: Tensor) -> None:
+    if frames.ndim != 5 or frames.shape[2] != 3 or 0 in frames.shape[1:]:
+        raise OptionsError(
+            "the network takes clips of shape (batch, frames, 3, height, width), got"
+            f" {tuple(frames.shape)}"
+        )
+    if not frames.is_floating_point():
+        raise OptionsError(f"the network takes floating point RGB in [0, 1], got {frames.dtype}")
 
 
 def _stack(

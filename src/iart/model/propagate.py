@@ -1,6 +1,7 @@
 """Second-order propagation: features travel through time, aligned at every step (IART §3.1)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,23 @@ Inputs may be None, maps (b h w c), or what has 2 or 3 channels: flows and frame
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
 
+class Past(NamedTuple):
+    """What a branch knows of the frames that it has visited.
+
+    Attributes:
+        one_back: its output of the last one.
+        two_back: of the one before.
+        flow: from the last one to the one before.
+    """
+
+    one_back: Float[Tensor, "b h w c"] | None = None
+    two_back: Float[Tensor, "b h w c"] | None = None
+    flow: Float[Tensor, "b 2 h w"] | None = None
+
+
+NOTHING_PAST = Past()
+
+
 def propagate(
     features: list[Float[Tensor, "b h w c"]],
     flows: Float[Tensor, "b s 2 h w"],
@@ -29,18 +47,26 @@ def propagate(
     *,
     backward: bool,
     apply: Apply,
-) -> None:
+    past: Past = NOTHING_PAST,
+    until: int | None = None,
+) -> Past:
     """One direction: every frame is fused with its last two outputs, aligned to it.
 
     Args:
         features: a map per frame, in time order; each is replaced by what becomes of it.
         flows: s = t − 1 flows between neighbours, in the direction of travel: `flows[:, i]` from
-            frame i to i + 1 if `backward`, from frame i + 1 to i otherwise.
+            frame i to i + 1 if `backward`, from frame i + 1 to i otherwise. If there is a past,
+            s = t: the first is the one to the frame before these.
         fuse: SwinIRFM of this branch.
         align: shared by all branches and both orders.
         draws: for stochastic depth, see `IART.forward`.
         backward: visit the frames last to first.
         apply: how each step is called.
+        past: of the frames before, forward only.
+        until: frame whose past is wanted; None for the last one that is visited.
+
+    Returns:
+        What the branch knows when it has visited that frame.
     """
     biases = fuse.biases()
 
@@ -48,13 +74,18 @@ def propagate(
         return fuse(_maps(align, current, *past), biases, draws)
 
     t = len(features)
-    one_back = two_back = flow = last_flow = None
+    to_first = flows.shape[1] - t  # of the flows: 0 if there is a past, else −1
+    one_back, two_back, flow = past
+    last_flow = None
     for i in reversed(range(t)) if backward else range(t):
         if one_back is not None:
-            last_flow, flow = flow, flows[:, i if backward else i - 1]
+            last_flow, flow = flow, flows[:, i if backward else i + to_first]
         step_draws = None if draws is None else draws[:, i]
         features[i] = apply(step, features[i], step_draws, one_back, two_back, flow, last_flow)
         two_back, one_back = one_back, features[i]
+        if i == until:
+            past = Past(one_back, two_back, flow)
+    return Past(one_back, two_back, flow) if until is None else past
 
 
 def _maps(

@@ -15,9 +15,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from iart.model import kernels
-from iart.model.attend import Attend
 from iart.model.conv import Linear, pointwise
+from iart.model.kernels.dispatch import BACKENDS, attend
 
 # What a pair of cells from different regions of a rolled picture gets added before the softmax.
 SEPARATED = -100.0
@@ -74,20 +73,41 @@ class WindowGrid:
         ]
         counts = [len(section) for section in sections]
         at_once = sum(counts) if cells_at_once is None else max(1, cells_at_once // prod(window))
-        padded = bool(below or beside)
+        padded = self._padded((h, w), (kh, kw), border)
+        firsts = range(0, len(padded), at_once)
         self.chunks = [
-            self._chunk(target, _sections(counts, i * at_once, len(target)), padded=padded)
-            for i, target in enumerate(torch.cat(sections).split(at_once))
+            self._chunk(
+                target,
+                _sections(counts, first, len(target)),
+                padded=any(padded[first : first + at_once]),
+            )
+            for first, target in zip(firsts, torch.cat(sections).split(at_once), strict=True)
+        ]
+
+    def _padded(self, sizes: tuple[int, int], window: tuple[int, int], border: int) -> list[bool]:
+        """Whether each window has padding, in order; told from sizes alone."""
+        axes = []
+        for size, k in zip(sizes, window, strict=True):
+            whole, shift = size + -size % k, k // 2 * border
+            cells = [(cell + shift) % whole >= size for cell in range(whole)]
+            windows = [any(cells[first : first + k]) for first in range(0, whole, k)]
+            axes.append((windows[: len(windows) - border], windows[len(windows) - border :]))
+        return [
+            row or column
+            for rows in axes[0]
+            for columns in axes[1]
+            for row in rows
+            for column in columns
+            for _ in range(self.batch)
         ]
 
     def _chunk(
         self, target: Int[Tensor, "s k"], sections: tuple[tuple[int, int], ...], *, padded: bool
     ) -> Chunk:
-        outside = target == self.rows
-        # Only the CPU tells without delay that a chunk is free of padding.
-        if not padded or (target.device.type == "cpu" and not outside.any()):
+        if not padded:
             return Chunk(sections, target, target, None)
-        return Chunk(sections, target.clamp(max=self.rows - 1), target, outside[..., None])
+        outside = (target == self.rows)[..., None]
+        return Chunk(sections, target.clamp(max=self.rows - 1), target, outside)
 
     def join(
         self,
@@ -173,6 +193,7 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, window: tuple[int, int, int]) -> None:
         super().__init__()
         self.heads, self.window = heads, window
+        self.backend = BACKENDS[0]
         t, h, w = window
         table = torch.empty((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads)
         self.position_bias = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
@@ -224,40 +245,8 @@ class WindowAttention(nn.Module):
             (of_kind[kind] for kind in kinds),
             strict=True,
         )
-        attended = [_attend(*part) for part in parts]
+        attended = [
+            attend(q, k, v, bias, self.backend).transpose(1, 2).flatten(2)
+            for q, k, v, bias in parts
+        ]
         return self.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
-
-
-def _attend(
-    query: Float[Tensor, "s n q d"],
-    key: Float[Tensor, "s n k d"],
-    value: Float[Tensor, "s n k d"],
-    bias: Float[Tensor, "n q k"],
-) -> Float[Tensor, "s q n*d"]:
-    """softmax(QKᵀ / √d + bias) V, heads side by side."""
-    if query.device.type == "cpu" and query.dtype == torch.float32:
-        attended = Attend.apply(query, key, value, bias)
-    else:
-        attended = kernels.attend(query, key, value, bias)
-        if attended is None:
-            attended = attend_fused(query, key, value, bias)
-    return attended.transpose(1, 2).flatten(2)
-
-
-def attend_fused(
-    query: Float[Tensor, "s n q d"],
-    key: Float[Tensor, "s n k d"],
-    value: Float[Tensor, "s n k d"],
-    bias: Float[Tensor, "n q k"],
-) -> Float[Tensor, "s n q d"]:
-    """The same by PyTorch's fused kernels.
-
-    Those of GPUs that know a bias take multiples of 8 channels (pytorch/pytorch#110630); for others
-    PyTorch stores all logits. So channels are filled up with zeros, which add nothing.
-    """
-    d = query.shape[-1]
-    if -d % 8:
-        query, key, value = (F.pad(x, (0, -d % 8)) for x in (query, key, value))
-    mask = bias.contiguous()[None]
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=d**-0.5)
-    return attended[..., :d]

@@ -1,5 +1,6 @@
-"""Look at everything that a run needs, and say roughly what it takes, without training."""
+"""Check of a run before it starts: everything that it needs, and roughly what it takes."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,23 +10,21 @@ from dataclasses import dataclass, field
 import torch
 
 from iart.data.pairs import SCALE
-from iart.data.samples import TrainingSet
-from iart.data.scene_set import SceneSet
+from iart.data.samples import Sample, TrainingSet
+from iart.data.scenes import SceneSet
 from iart.data.sets import inspect, open_training_set
 from iart.data.validation import ValidationSet, open_validation_set
 from iart.device import free_memory, pick_device
-from iart.errors import IARTError
-from iart.train.data_options import DVDOptions, SceneOptions
-from iart.train.estimate import step_cost
-from iart.train.options import Options, batch_warning, obstacles
+from iart.errors import IARTError, OptionsError
+from iart.train.measure import loss_magnitudes, step_cost
+from iart.train.options.data import DVDOptions, SceneOptions
+from iart.train.options.run import TrainingOptions
 from iart.train.processes import choose_precision
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Report:
-    """What was found.
+class CheckReport:
+    """Findings of a check.
 
     Attributes:
         lines: labels and what there is to say.
@@ -46,12 +45,12 @@ class Report:
 
 
 def check(
-    options: Options,
+    options: TrainingOptions,
     *,
     device: str = "auto",
     devices: int | None = None,
-    progress: Progress = lambda done, total: None,
-) -> Report:
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CheckReport:
     """Open the data of a run, read the headers of all its files, and measure a step.
 
     Args:
@@ -63,7 +62,7 @@ def check(
     Raises:
         DeviceError: there is no such device.
     """
-    report = Report()
+    report = CheckReport()
     place = pick_device(device)
     report.problems += obstacles(options)
     training_set = None
@@ -77,21 +76,87 @@ def check(
     frames = _frames(options)
     if training_set is not None:
         with report.collecting():
-            frames = _add_sample(report, training_set, options.manual_seed)
+            sample = _add_sample(report, training_set, options.manual_seed)
+            frames = len(sample.gt)
+            _add_losses(report, options, sample, place)
     if frames is not None:
         with report.collecting():
             _add_cost(report, options, place, frames)
     return report
 
 
-def _devices(options: Options, device: torch.device) -> int:
+def obstacles(options: TrainingOptions) -> list[str]:
+    """What a new run starts from and is not there: files of weights, scenes for lessons.
+
+    Returns:
+        A line for each: its place, its name, and what can be done without it.
+    """
+    pretrained, flow = options.path.pretrain_network_g, options.network_g.spynet_path
+    wanted = [
+        ("path.pretrain_network_g", pretrained, "path.pretrain_network_g=null (from nothing)"),
+        ("path.resume_state", options.path.resume_state, "path.resume_state=null"),
+    ]
+    if pretrained is None:  # which has a flow network of its own
+        without = "network_g.spynet_path=null (our own flow weights)"
+        wanted.append(("network_g.spynet_path", flow, without))
+    lines = []
+    for file in options.weights_files():
+        wanted.append((file.option, file.path, file.without))
+        if file.path is None:
+            lines.append(
+                f"{file.option} is missing: name a file of {file.what}'s weights in torchvision's "
+                f"layout, or pass {file.without}"
+            )
+    own_flow = pretrained is None and flow is None
+    if options.train.flow and own_flow and not isinstance(options.datasets.train, SceneOptions):
+        lines.append(
+            "train.flow teaches on scenes, which datasets.train.type=SceneDataset has. Set "
+            "train.flow=null, or network_g.spynet_path to a file"
+        )
+    return lines + [
+        f"{place}: there is no file '{path}'. Name it, or pass {without}"
+        for place, path, without in wanted
+        if path is not None and not path.is_file()
+    ]
+
+
+def require_files(options: TrainingOptions) -> None:
+    """See that all is there that a new run starts from; one that goes on needs nothing of it.
+
+    Raises:
+        OptionsError: something is missing; says what can be done without it.
+    """
+    for line in obstacles(options):
+        raise OptionsError(line)
+
+
+def batch_warning(options: TrainingOptions, devices: int) -> str | None:
+    """What fewer devices than `num_gpu` mean for the batch, and how to restore it; or None."""
+    if options.num_gpu == "auto" or devices >= options.num_gpu:
+        return None
+    steps = options.train.gradient_accumulation_steps
+    each = options.datasets.train.batch_size_per_gpu * steps
+    published, actual = options.num_gpu * each, devices * each
+    restoring = math.ceil(options.num_gpu * steps / devices)
+    restored = devices * options.datasets.train.batch_size_per_gpu * restoring
+    return (
+        f"the recipe is for num_gpu: {options.num_gpu} and this run has {devices}, so a step has "
+        f"{actual} samples instead of {published}; "
+        f"train.gradient_accumulation_steps={restoring} makes it {restored}"
+    )
+
+
+def _devices(options: TrainingOptions, device: torch.device) -> int:
     """Processes of a run that nothing is said about."""
     here = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
     return here if options.num_gpu == "auto" else max(min(here, options.num_gpu), 1)
 
 
 def _add_set(
-    report: Report, label: str, opened: TrainingSet | ValidationSet, progress: Progress
+    report: CheckReport,
+    label: str,
+    opened: TrainingSet | ValidationSet,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Clips, frames and sizes; and all that is wrong with files."""
     if isinstance(opened, SceneSet):
@@ -118,7 +183,7 @@ def _clips(sizes: Counter[tuple[int, ...]], scale: int) -> str:
     return f"{sizes.total()} clips of {scale * width}×{scale * height}{low}{others}"
 
 
-def _add_length(report: Report, options: Options, items: int, devices: int) -> None:
+def _add_length(report: CheckReport, options: TrainingOptions, items: int, devices: int) -> None:
     """What a step and an epoch are."""
     section, recipe = options.datasets.train, options.train
     batch = devices * section.batch_size_per_gpu * recipe.gradient_accumulation_steps
@@ -130,7 +195,7 @@ def _add_length(report: Report, options: Options, items: int, devices: int) -> N
     )
 
 
-def _frames(options: Options) -> int | None:
+def _frames(options: TrainingOptions) -> int | None:
     """Of a sample, as far as the options tell."""
     section = options.datasets.train
     if isinstance(section, SceneOptions) or section.num_frame < 0:
@@ -138,32 +203,49 @@ def _frames(options: Options) -> int | None:
     return section.num_frame * (2 if section.flip_sequence else 1)
 
 
-def _side(options: Options) -> int:
+def _side(options: TrainingOptions) -> int:
     """Of the largest crop, in pixels of low resolution."""
     section = options.datasets.train
     several = section.patch_sizes if isinstance(section, DVDOptions) else None
     return max(several or (section.gt_size,)) // SCALE
 
 
-def _add_sample(report: Report, training_set: TrainingSet, seed: int) -> int:
-    """Make a sample, which also decodes some images; returns its number of frames."""
+def _add_sample(report: CheckReport, training_set: TrainingSet, seed: int) -> Sample:
+    """Make a sample, which also decodes some images."""
     began = time.monotonic()
     sample = training_set.sample(0, 0, seed)
     seconds = time.monotonic() - began
     frames, _, height, width = sample.gt.shape
     size = f"{width}×{height} from {width // SCALE}×{height // SCALE}"
     report.lines.append(("sample", f"{frames} frames, {size}, made in {_duration(seconds)}"))
-    return frames
+    return sample
 
 
-def _add_cost(report: Report, options: Options, device: torch.device, frames: int) -> None:
+def _measurable(options: TrainingOptions) -> TrainingOptions:
+    """The run without losses whose files are missing: that has been said, the rest is measured."""
+    missing = {
+        file.option.split(".")[1]: None
+        for file in options.weights_files()
+        if file.option.startswith("train.") and (file.path is None or not file.path.is_file())
+    }
+    return options.model_copy(update={"train": options.train.model_copy(update=missing)})
+
+
+def _add_losses(
+    report: CheckReport, options: TrainingOptions, sample: Sample, device: torch.device
+) -> None:
+    """Value, gradient and share of each loss."""
+    for found in loss_magnitudes(_measurable(options), sample, device):
+        text = f"{found.value:.3g}, gradient {found.gradient:.3g}, {found.share:.0%} of all"
+        report.lines.append((f"loss {found.name}", text))
+
+
+def _add_cost(
+    report: CheckReport, options: TrainingOptions, device: torch.device, frames: int
+) -> None:
     """Memory and time of a step, and of the run."""
+    options = _measurable(options)
     recipe = options.train
-    perceptual = recipe.perceptual_opt
-    if perceptual and (perceptual.weights is None or not perceptual.weights.is_file()):
-        # That it is missing has been said; the rest can be measured.
-        recipe = recipe.model_copy(update={"perceptual_opt": None})
-        options = options.model_copy(update={"train": recipe})
     precision = choose_precision(recipe, device)
     cost = step_cost(options, device, precision, frames, _side(options))
     how = "measured" if cost.measured else "estimated from smaller steps"

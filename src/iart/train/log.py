@@ -6,86 +6,94 @@ All of it from the first process alone; the others hold a log that says nothing.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
 
 from iart.errors import MissingExtraError
-from iart.evaluate.sharing import writing
-from iart.train.curve import draw_curve
-from iart.train.options import Options
+from iart.files.complete import complete_file, writing
+from iart.reports.charts import chart_file, lines_chart
+from iart.train.options.run import TrainingOptions
 
 ID_FILE = "wandb_id.txt"
+DRAWN = 300
+"""Points of a curve, at most; means of neighbours where there are more."""
+
+
+@contextmanager
+def opened_log(
+    options: TrainingOptions,
+    folder: Path,
+    step: int,
+    report: Callable[[str], None],
+    *,
+    main: bool,
+) -> Iterator["Log"]:
+    """A log of the run that lasts as long as the block; at its end the curves are drawn.
+
+    Args:
+        options: of the run.
+        folder: of the run.
+        step: that the run goes on from.
+        report: takes lines for the user.
+        main: whether this is the first process; logs of others say nothing.
+
+    Raises:
+        OutputError: the operating system refuses.
+        MissingExtraError: TensorBoard or Weights & Biases is asked for and not installed.
+    """
+    path, log = folder / "log.jsonl", Log(options, step, report if main else _nobody)
+    with ExitStack() as stack:
+        if main:
+            with writing(path):
+                log.file = path.open("a", encoding="utf-8")
+            stack.callback(draw_curves, path, folder / "curve.svg")
+            stack.enter_context(log.file)
+            if options.logger.use_tb_logger:
+                log.tensorboard = stack.enter_context(_tensorboard(folder / "tensorboard", step))
+            if options.logger.wandb.project:
+                log.wandb = run = _wandb(options, folder)
+                stack.push(lambda kind, *_: run.finish(exit_code=0 if kind is None else 1))
+        yield log
 
 
 class Log:
-    """Collects steps and says every `logger.print_freq` of them what they were like on average."""
+    """Collects steps and says every `logger.print_freq` of them what they were like on average.
 
-    def __init__(
-        self,
-        options: Options,
-        folder: Path,
-        step: int,
-        report: Callable[[str], None],
-        *,
-        main: bool,
-    ) -> None:
-        """Open what is written to.
+    Attributes:
+        file: of one JSON object a line; None on processes that say nothing.
+        tensorboard: its writer, if it is asked for.
+        wandb: the run at Weights & Biases, if it is asked for.
+    """
 
-        Args:
-            options: of the run.
-            folder: of the run.
-            step: that the run goes on from.
-            report: takes lines for the user.
-            main: whether this is the first process.
-
-        Raises:
-            OutputError: the operating system refuses.
-            MissingExtraError: TensorBoard or Weights & Biases is asked for and not installed.
-        """
-        self._options, self._folder, self._main = options, folder, main
-        self._report = report if main else _nobody
-        self._path = folder / "log.jsonl"
-        self._file: TextIO | None = None
-        self._tensorboard = self._wandb = None
-        if main:
-            with writing(self._path):
-                self._file = self._path.open("a", encoding="utf-8")
-            if options.logger.use_tb_logger:
-                self._tensorboard = _tensorboard(folder / "tensorboard", step)
-            if options.logger.wandb.project:
-                self._wandb = _wandb(options, folder)
+    def __init__(self, options: TrainingOptions, step: int, report: Callable[[str], None]) -> None:
+        """See `opened_log`."""
+        self._options, self._report = options, report
+        self.file: TextIO | None = None
+        self.tensorboard = self.wandb = None
         self._began, self._first = time.monotonic(), step
         self._restart()
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-            draw_curve(self._path, self._folder / "curve.png")
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if error is None else 1)
 
     def note(self, text: str) -> None:
         """A line for the user alone."""
         self._report(text)
 
     def step(
-        self, step: int, loss: float, rate: float, norm: float, *, samples: int, waited: float
+        self,
+        step: int,
+        loss: float,
+        rate: float,
+        norm: float,
+        *,
+        samples: int,
+        waited: float,
+        terms: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Take in a step that is done.
 
@@ -96,10 +104,14 @@ class Log:
             norm: length of the gradient before it was limited.
             samples: that it used on all processes.
             waited: seconds for which it waited for data.
+            terms: weighted losses by their names; of several, each is logged apart.
         """
         self._losses.append(loss)
         self._samples += samples
         self._waited += waited
+        if len(terms) > 1:
+            for name, term in terms.items():
+                self._terms.setdefault(name, []).append(term)
         if step % self._options.logger.print_freq:
             return
         seconds, now = time.monotonic() - self._since, time.monotonic()
@@ -111,6 +123,7 @@ class Log:
             "samples_per_second": self._samples / seconds,
             "data_wait_share": self._waited / seconds,
             "minutes": (now - self._began) / 60,
+            **{f"loss/{name}": float(np.mean(values)) for name, values in self._terms.items()},
         }
         total = self._options.train.total_iter
         left = (total - step) * (now - self._began) / (step - self._first)
@@ -129,36 +142,37 @@ class Log:
 
     def scores(self, step: int, scores: Mapping[str, float], pictures: Path) -> None:
         """Take in a validation: `set/metric` → score, and the folder of its pictures."""
-        if not self._main:
+        if self.file is None:
             return
         words = "  ".join(f"{name} {score:.4g}" for name, score in scores.items())
         self._report(f"step {step}  {words}")
         self._entry({"step": step, **{f"val/{name}": score for name, score in scores.items()}})
-        if self._tensorboard is not None:
+        if self.tensorboard is not None:
             for path in sorted(pictures.glob("*/*.png")):
                 with Image.open(path) as image:
                     tag = path.relative_to(pictures).with_suffix("").as_posix()
-                    self._tensorboard.add_image(tag, np.asarray(image), step, dataformats="HWC")
+                    self.tensorboard.add_image(tag, np.asarray(image), step, dataformats="HWC")
 
     def _entry(self, entry: Mapping[str, Any]) -> None:
         """Write numbers of a step everywhere but to the user."""
-        if self._file is None:
+        if self.file is None:
             return
         rounded = {name: _finite(value) for name, value in entry.items()}
-        with writing(self._path):
-            self._file.write(json.dumps(rounded) + "\n")
-            self._file.flush()
+        with writing(Path(self.file.name)):
+            self.file.write(json.dumps(rounded) + "\n")
+            self.file.flush()
         if "step" not in entry:  # a lesson, before step 0
             return
         numbers = {name: value for name, value in entry.items() if name not in ("step", "minutes")}
-        if self._tensorboard is not None:
+        if self.tensorboard is not None:
             for name, value in numbers.items():
-                self._tensorboard.add_scalar(name, value, entry["step"])
-        if self._wandb is not None:
-            self._wandb.log(numbers, step=entry["step"])
+                self.tensorboard.add_scalar(name, value, entry["step"])
+        if self.wandb is not None:
+            self.wandb.log(numbers, step=entry["step"])
 
     def _restart(self) -> None:
         self._losses: list[float] = []
+        self._terms: dict[str, list[float]] = {}
         self._samples, self._waited, self._since = 0, 0.0, time.monotonic()
 
 
@@ -184,7 +198,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def _wandb(options: Options, folder: Path) -> Any:
+def _wandb(options: TrainingOptions, folder: Path) -> Any:
     try:
         import wandb
     except ImportError as error:
@@ -205,3 +219,52 @@ def _wandb(options: Options, folder: Path) -> Any:
     )
     kept.write_text(run.id, encoding="utf-8")
     return run
+
+
+def read_curves(log: Path) -> dict[str, dict[int, float]]:
+    """Values by step of the loss ("loss") and of PSNR ("val/set/psnr"), in order.
+
+    What was done again after a stop counts once.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the last line of a run that was killed
+            continue
+        for name, value in entry.items():
+            if (name == "loss" or "psnr" in name) and value is not None:
+                curves.setdefault(name, {})[entry["step"]] = value
+    return {name: dict(sorted(points.items())) for name, points in curves.items()}
+
+
+def draw_curves(log: Path, target: Path) -> None:
+    """Draw what a log holds as SVG: the loss above, PSNR of validations below.
+
+    Nothing is drawn of what has fewer than two points.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    charts: list[str] = []
+    for name, points in sorted(read_curves(log).items()):
+        if len(points) < 2:
+            continue
+        size = -(-len(points) // DRAWN)
+        groups = [list(points.items())[i : i + size] for i in range(0, len(points), size)]
+        steps, values = zip(*(np.mean(group, axis=0).tolist() for group in groups), strict=True)
+        unit = name if name == "loss" else f"dB, {name.removeprefix('val/')}"
+        charts.append(
+            lines_chart(
+                {"": values},
+                [f"step {step:.0f}" for step in steps],
+                title=f"{name} against steps",
+                unit=unit,
+                axis="step",
+                at=steps,
+                logarithmic=name == "loss",
+            )
+        )
+    if charts:
+        with complete_file(target) as file:
+            file.write(chart_file(charts).encode())

@@ -1,12 +1,13 @@
 """One training run, from an option file to weights. Read `train` first, then `_Run.learn`.
 
 The same command goes on where the last one stopped: the folder of the run holds its last states
-(`iart.train.folder`), and all random choices follow from the seed and the number of samples used.
+(`iart.train.state`), and all random choices follow from the seed and the number of samples used.
 """
 
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,24 +18,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from iart.data.loader import Batch, Loader
+from iart.data.loader import Batch
 from iart.data.samples import TrainingSet
-from iart.data.scene_set import SceneSet
+from iart.data.scenes import SceneSet
 from iart.data.sets import open_training_set
-from iart.device import autocast, pick_device
+from iart.device import pick_device
 from iart.errors import TrainingError
-from iart.train.begin import new_network
-from iart.train.draws import depth_draws
-from iart.train.folder import RunFolder
-from iart.train.log import Log
-from iart.train.loss import Objective
-from iart.train.nonfinite import places, record
-from iart.train.options import Options, batch_warning, require_files
-from iart.train.processes import Processes, choose_precision, gathered
-from iart.train.schedule import learning_rate
-from iart.train.state import TrainState, averaged
-from iart.train.stop import StopSignals
-from iart.train.teach import teach_flow
+from iart.train.adversary import learn
+from iart.train.check import batch_warning, require_files
+from iart.train.flow_lessons import teach_flow
+from iart.train.initial_weights import new_network
+from iart.train.log import Log, opened_log
+from iart.train.options.run import TrainingOptions
+from iart.train.pictures import save_high_loss
+from iart.train.preview import Preview
+from iart.train.processes import StopSignals, choose_precision, connected, gathered, stop_signals
+from iart.train.state import RunFolder, new_state
+from iart.train.step import Objective, enlarged
 from iart.train.validate import Watched, main_score, open_watched, validate
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    options: Options,
+    options: TrainingOptions,
     *,
     device: str = "auto",
     devices: int | None = None,
     max_minutes: float | None = None,
+    preview_every: int | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train until `total_iter`, a signal or `max_minutes`; returns the folder of the run.
@@ -57,10 +58,11 @@ def train(
     With several devices this runs in as many processes, of which the first reports and saves.
 
     Args:
-        options: see `iart.train.options.read_options`.
+        options: see `iart.train.options.read.read_options`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         devices: processes on this machine, see `iart.train.processes`.
         max_minutes: save and return after so long.
+        preview_every: steps between pictures of validation crops, see `iart.train.preview`.
         report: takes lines for the user.
 
     Raises:
@@ -82,11 +84,14 @@ def train(
     precision = choose_precision(options.train, place)
     # What can be wrong with the data is said before other processes are started.
     training_set, watched = open_training_set(options.datasets.train), open_watched(options)
-    with Processes(options, place, devices) as fabric, StopSignals() as stop:
+    preview = Preview(options, folder.preview, preview_every) if preview_every else None
+    with connected(options, place, devices) as fabric, stop_signals() as stop:
         run = _Run(options, folder, fabric, precision, stop, ends)
-        with run.log_to(report) as log:
+        own = options, run.folder.path, run.state.step, report
+        with opened_log(*own, main=run.main) as log:
+            run.say_what_is_special(log)
             if run.teach(training_set, log):
-                run.learn(training_set, watched, log)
+                run.learn(training_set, watched, preview, log)
                 log.note(f"weights: {run.folder.weights(run.state.step)}")
         fabric.barrier()
     if stop.received and run.main:
@@ -99,7 +104,7 @@ class _Run:
 
     def __init__(
         self,
-        options: Options,
+        options: TrainingOptions,
         folder: RunFolder,
         fabric: "Fabric",
         precision: torch.dtype,
@@ -123,36 +128,20 @@ class _Run:
             self.folder.prepare()
         own = options.path.resume_state or self.folder.latest_state()
         self.resumed: Path | None = fabric.broadcast(own)
-        self.state = self._new_state()
-        self.model = self.state.model
+        self.model = new_network(options, resumed=self.resumed is not None).to(fabric.device)
+        self.state = new_state(self.model, options, precision)
         if self.resumed is not None:
             self.state.load(self.resumed)
 
-    def _new_state(self) -> TrainState:
-        """The state before the first step."""
-        options, recipe = self.options, self.options.train
-        model = new_network(options, resumed=self.resumed is not None).to(self.fabric.device)
-        rest = [p for name, p in model.named_parameters() if not name.startswith("flow.")]
-        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optim_g.type]
-        optimizer = kind(
-            [{"params": rest}, {"params": list(model.flow.parameters())}],
-            lr=recipe.optim_g.lr,
-            betas=recipe.optim_g.betas,
-            weight_decay=recipe.optim_g.weight_decay,
-        )
-        scaler = torch.amp.GradScaler(
-            model.flow.mean.device.type, enabled=self.precision == torch.float16
-        )
-        return TrainState(model, averaged(model), optimizer, scaler, options.manual_seed)
-
-    def log_to(self, report: Callable[[str], None]) -> Log:
-        """Open the log, and say what the run goes on from."""
-        log = Log(self.options, self.folder.path, self.state.step, report, main=self.main)
+    def say_what_is_special(self, log: Log) -> None:
+        """Say what the run goes on from, and what its batch is if it is not the recipe's."""
+        changes = self.folder.changes(self.options, self.state) if self.main else []
         if self.resumed is not None:
             log.note(f"goes on from '{self.resumed}'")
+            for line in changes:
+                log.note(line)
         if (warning := batch_warning(self.options, self.fabric.world_size)) is not None:
             log.note(warning)
-        return log
 
     def shared(self, *values: Tensor) -> tuple[list[float], bool]:
         """Means of numbers over all processes, and whether one of these is to stop."""
@@ -185,108 +174,126 @@ class _Run:
 
     # ---- the whole network
 
-    def learn(self, training_set: TrainingSet, watched: list[Watched], log: Log) -> None:
+    def learn(
+        self,
+        training_set: TrainingSet,
+        watched: list[Watched],
+        preview: Preview | None,
+        log: Log,
+    ) -> None:
         """The loop."""
         options, recipe, state = self.options, self.options.train, self.state
         if recipe.flow_lr_mul == 0:  # flow never moves: its gradient is not needed
             self.model.flow.requires_grad_(False)
         network = self.fabric.setup_module(self.model)
-        objective = Objective(recipe, self.fabric.device)
+        objective = Objective(recipe, self.fabric.device, self.model.flow, state.adversaries)
         bases = (recipe.optim_g.lr, recipe.optim_g.lr * recipe.flow_lr_mul)
+        preview = preview if self.main else None
+        if preview is not None:
+            preview.save(state.average, state.step, self.precision)
         saved_step, saved_at, ended = state.step if self.resumed else -1, time.monotonic(), False
-        with self.loader(training_set) as loader:
+        with state.loader(
+            training_set, options, self.fabric.global_rank, self.fabric.world_size
+        ) as loader:
             batches = iter(loader)
             while state.step < recipe.total_iter and not ended:
                 # Rates are functions of the step alone: there is no scheduler to resume.
-                rates = [learning_rate(state.step, base, recipe) for base in bases]
+                rates = [recipe.learning_rate(state.step, base) for base in bases]
                 for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate
 
-                used, losses = self.add_gradients(network, objective, batches)
+                used, losses, terms = self.add_gradients(network, objective, batches)
                 # The flow network is in the graph from the start, since processes agree on it
                 # once; before `fix_flow` its gradient is dropped, so that Adam passes it by.
                 if state.step < recipe.fix_flow:
                     self.model.flow.zero_grad(set_to_none=True)
-                state.scaler.unscale_(state.optimizer)
+                moves = recipe.network_moves(state.step)
+                if moves:
+                    state.scaler.unscale_(state.optimizer)
                 parameters = [p for p in self.model.parameters() if p.grad is not None]
-                norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+                norm = losses.new_zeros(())
+                if parameters:
+                    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
 
                 # Here all processes learn of all losses, so that they decide alike what follows.
-                (loss, length), ended = self.shared(losses.mean(), norm)
+                means, ended = self.shared(losses.mean(), norm, *terms.values())
+                loss, length, *parts = means
                 # float16 has infinite gradients now and then: its scaler leaves those steps out.
                 scaled = state.scaler.is_enabled()
                 if math.isfinite(loss) and (scaled or math.isfinite(length)):
                     if recipe.use_grad_clip:
                         clip_grads_with_norm_(parameters, recipe.grad_clip_norm, norm)
-                    state.scaler.step(state.optimizer)
+                    if moves:
+                        state.scaler.step(state.optimizer)
                 else:
                     self.refuse(loss, losses, used)
-                state.scaler.update()
+                if moves:
+                    state.scaler.update()
                 state.optimizer.zero_grad(set_to_none=True)
 
                 samples = sum(len(batch.origins) for batch in used) * self.fabric.world_size
                 state.step += 1
                 state.samples += samples
-                state.update_average(recipe.ema_decay)
+                if moves:
+                    state.update_average(recipe.ema_decay)
                 waited = sum(batch.wait_seconds for batch in used)
-                log.step(state.step, loss, rates[0], length, samples=samples, waited=waited)
+                by_name = dict(zip(terms, parts, strict=True))
+                numbers = state.step, loss, rates[0], length
+                log.step(*numbers, samples=samples, waited=waited, terms=by_name)
 
                 every, last = options.val.val_freq, state.step == recipe.total_iter
                 if watched and (last or state.step % every == 0):
                     self.validate(watched, log)
+                if preview is not None:
+                    preview.save(state.average, state.step, self.precision, last=last)
                 minutes = (time.monotonic() - saved_at) / 60
                 freq = options.logger.save_checkpoint_freq
-                if (freq and state.step % freq == 0) or (
-                    minutes > options.logger.save_checkpoint_minutes
-                ):
+                due = freq is not None and state.step % freq == 0
+                if due or minutes > options.logger.save_checkpoint_minutes:
                     self.save()
                     saved_step, saved_at = state.step, time.monotonic()
         if saved_step != state.step:
             self.save()
 
-    def loader(self, training_set: TrainingSet) -> Loader:
-        """The samples of this process, from where the run goes on."""
-        section = self.options.datasets.train
-        return Loader(
-            training_set,
-            batch_size=section.batch_size_per_gpu,
-            seed=self.state.seed,
-            start=self.state.samples,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-            accumulation=self.options.train.gradient_accumulation_steps,
-            shuffle=section.use_shuffle,
-            workers=section.num_worker_per_gpu,
-        )
-
     def add_gradients(
         self, network: "_FabricModule", objective: Objective, batches: Iterator[Batch]
-    ) -> tuple[list[Batch], Float[Tensor, " micro"]]:
-        """Gradients of a step's micro-batches; returns these and their losses on this process."""
+    ) -> tuple[list[Batch], Float[Tensor, " micro"], dict[str, Tensor]]:
+        """Gradients of a step's micro-batches.
+
+        Returns:
+            The micro-batches, their losses, and the mean of each kind of loss, on this process.
+        """
         count, device = self.options.train.gradient_accumulation_steps, self.fabric.device
         used: list[Batch] = []
         losses: list[Tensor] = []
+        means: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
+        step = self.state.step
+        moves = self.options.train.network_moves(step)
         for batch in islice(batches, count):
             used.append(batch)
-            draws = depth_draws(
-                self.model.config,
-                self.state.seed,
-                [origin.index for origin in batch.origins],
-                frames=batch.lq.shape[1],
-            )
+            truth = batch.gt.to(device)
             # Gradients are exchanged once a step, with the last micro-batch.
-            with self.fabric.no_backward_sync(network, enabled=len(used) < count):
-                with autocast(device, self.precision):
-                    output = network(
-                        batch.lq.to(device),
-                        None if draws is None else draws.to(device),
-                        recompute=self.options.network_g.use_checkpoint,
-                    )
-                # Loss and backward are outside autocast, and float32.
-                loss = objective(output, batch.gt.to(device))
-                self.fabric.backward(self.state.scaler.scale(loss / count))
+            with (
+                self.fabric.no_backward_sync(network, enabled=len(used) < count),
+                torch.set_grad_enabled(moves),
+            ):
+                output = enlarged(
+                    network, batch, self.options, self.state.seed, self.precision, device
+                )
+                # Outside autocast, in float32.
+                terms = objective.terms(output, truth, step)
+                loss = torch.stack(list(terms.values())).sum()
+                if moves:
+                    self.fabric.backward(self.state.scaler.scale(loss / count))
             losses.append(loss.detach())
-        return used, torch.stack(losses)
+            if self.main and self.options.train.is_high(losses[-1].item):
+                folder = self.folder.pictures / "high_loss"
+                save_high_loss(folder, step, batch.lq, output.detach(), truth)
+            indices = [origin.index for origin in batch.origins]
+            terms |= learn(self.state.adversaries, output, truth, indices, step, self.options)
+            for name, term in terms.items():
+                means[name] += term.detach() / count
+        return used, torch.stack(losses), means
 
     def refuse(self, loss: float, losses: Float[Tensor, " micro"], used: list[Batch]) -> None:
         """Leave out a step that is not finite, or end the run; what caused it is kept in files.
@@ -299,9 +306,10 @@ class _Run:
         # Of the process whose loss it is; if only the gradient is not finite, of all.
         if math.isfinite(loss) or not all(map(math.isfinite, own)):
             rank = f"-process{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
-            path = self.folder.path / f"nonfinite-step{state.step}{rank}.pt"
-            record(path, state.step, own, used)
-            cause = f"'{path}' has the batch ({places(used)})"
+            path = self.folder.save_batches(f"step{state.step}{rank}", state.step, own, used)
+            cause = (
+                f"'{path}' has the batch ({'; '.join(o.place() for b in used for o in b.origins)})"
+            )
         causes = "; ".join(filter(None, gathered(cause)))
         what = f"loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
         state.nonfinite += 1

@@ -10,20 +10,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from iart.data.degrade import to_uint8
-from iart.data.validation import ValidationClip, ValidationSet, open_validation_set
+from iart.data.validation import ValidationSet, open_validation_set
 from iart.device import autocast
-from iart.errors import DeviceError
-from iart.evaluate.metrics import psnr, ssim
-from iart.evaluate.pictures import write_picture
-from iart.evaluate.sharing import writing
-from iart.inference.upscale import upscale
-from iart.inference.windows import OVERLAP
+from iart.evaluate.metrics.lpips import LPIPS
 from iart.model import IART
 from iart.model.upsample import SCALE
-from iart.resize import imresize
-from iart.train.data_options import SceneOptions
-from iart.train.options import MetricOptions, Options, ValOptions
+from iart.pictures.degrade import to_uint8
+from iart.pictures.resize import imresize
+from iart.pictures.scores import psnr, ssim
+from iart.train.options.data import SceneOptions
+from iart.train.options.run import MetricOptions, TrainingOptions, ValOptions
+from iart.train.pictures import save_validated
+from iart.upscaling.clip import upscale
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -50,7 +48,7 @@ class Watched:
     scores: tuple[str, ...]
 
 
-def open_watched(options: Options) -> list[Watched]:
+def open_watched(options: TrainingOptions) -> list[Watched]:
     """The clips of all sets to validate with.
 
     Raises:
@@ -94,21 +92,28 @@ def validate(
         OutputError: a picture cannot be written.
     """
     width = max(len(clip.scores) for clip in watched)
+    lpips = {
+        name: LPIPS(metric.net_type, *metric.files(f"val.metrics.{name}")).to(fabric.device)
+        for name, metric in options.metrics.items()
+        if metric.type == "calculate_lpips"
+    }
     table = torch.zeros(len(watched), width, device=fabric.device)
     for i in range(fabric.global_rank, len(watched), fabric.world_size):
         group, scores = watched[i].group, watched[i].scores
         clip = watched[i].clips[watched[i].number]
         lq, scored = clip.lq.float() / 255, list(clip.scored)
-        large = _enlarge(model, lq, precision)[scored]
+        large = enlarge(model, lq, precision)[scored]
         if scores == SCENE_SCORES:
-            single = torch.cat([_enlarge(model, frame[None], precision) for frame in lq])
+            single = torch.cat([enlarge(model, frame[None], precision) for frame in lq])
             results = (large, single[scored], imresize(lq, float(SCALE))[scored])
             values = [_mean_score(result, clip.gt, LUMA, fabric.device) for result in results]
         else:
-            metrics = (options.metrics[name] for name in scores)
-            values = [_mean_score(large, clip.gt, metric, fabric.device) for metric in metrics]
+            values = [
+                _mean_score(large, clip.gt, options.metrics[name], fabric.device, lpips.get(name))
+                for name in scores
+            ]
         table[i, : len(values)] = torch.tensor(values)
-        _save_pictures(pictures / group, clip, to_uint8(large), every=options.save_img)
+        save_validated(pictures / group, clip, to_uint8(large), every=options.save_img)
     fabric.all_reduce(table, reduce_op="sum")
     by_name: dict[str, list[float]] = defaultdict(list)
     for clip, row in zip(watched, table.tolist(), strict=True):
@@ -123,20 +128,12 @@ def main_score(scores: dict[str, float]) -> float:
     return float(np.mean([s for name, s in scores.items() if name.rpartition("/")[2] == first]))
 
 
-def _enlarge(
+def enlarge(
     model: IART, clip: Float[Tensor, "t 3 h w"], precision: torch.dtype
 ) -> Float[Tensor, "t 3 4*h 4*w"]:
-    """The whole clip at once, or in windows that halve until they fit in memory."""
-    window, device = len(clip), model.flow.mean.device
-    while True:
-        overlap = 0 if window == len(clip) else min(OVERLAP, (window - 1) // 2)
-        try:
-            with autocast(device, precision):
-                return upscale(clip, model, window=window, overlap=overlap, tile=None)
-        except DeviceError:
-            if window == 1:
-                raise
-            window = -(-window // 2)
+    """The whole clip at once, or in windows that fit in memory."""
+    with autocast(model.flow.mean.device, precision):
+        return upscale(clip, model, window=len(clip), tile="whole")
 
 
 def _mean_score(
@@ -144,7 +141,15 @@ def _mean_score(
     truth: UInt8[Tensor, "t 3 h w"],
     metric: MetricOptions,
     device: torch.device,
+    lpips: LPIPS | None = None,
 ) -> float:
+    if lpips is not None:
+        pairs = zip(to_uint8(result), truth, strict=True)
+        with torch.no_grad():
+            distances = [
+                lpips(*(frame[None].to(device) / 255 for frame in pair)).item() for pair in pairs
+            ]
+        return float(np.mean(distances))
     measure = psnr if metric.type == "calculate_psnr" else ssim
     place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
     values = [
@@ -152,21 +157,3 @@ def _mean_score(
         for a, b in zip(to_uint8(result), truth, strict=True)
     ]
     return float(np.mean(values))
-
-
-def _save_pictures(
-    folder: Path, clip: ValidationClip, large: UInt8[Tensor, "n 3 h w"], *, every: bool
-) -> None:
-    """The scored frame in the middle as bicubic | result | ground truth; on request all results."""
-    name, middle = clip.name.replace("/", "_"), len(large) // 2
-    low = clip.lq[clip.scored[middle]].float() / 255
-    bicubic = to_uint8(imresize(low, float(SCALE)))
-    pictures = {f"{name}.png": torch.cat((bicubic, large[middle], clip.gt[middle]), dim=-1)}
-    if every:
-        frames = zip(clip.scored, large, strict=True)
-        pictures |= {f"{name}/{i:08d}.png": frame for i, frame in frames}
-    for part, picture in pictures.items():
-        target = folder / part
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(target, picture)

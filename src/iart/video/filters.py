@@ -6,9 +6,6 @@ from fractions import Fraction
 import av
 from av.filter import Graph
 
-NAMES = ("fieldmatch", "bwdif", "scdet")
-"""Every filter that this package uses; PyAV's FFmpeg has not all that exist."""
-
 
 class FilterChain:
     """Filters in a row. Pictures are numbered; those that come out say between which they lie."""
@@ -28,7 +25,7 @@ class FilterChain:
         shape = (image.width, image.height, image.format.name)
         if shape != self._shape:
             ready = self.flush()
-            self._graph, self._shape = _graph(image, self._filters), shape
+            self._graph, self._shape = filter_graph(image, self._filters), shape
         assert self._graph is not None
         image.pts, image.time_base = number, Fraction(1)
         self._graph.vpush(image)
@@ -54,7 +51,13 @@ class FilterChain:
             ready.append(((image.pts or 0) * (image.time_base or Fraction(1)), image))
 
 
-def _graph(image: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
+def filter_graph(image: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
+    """Filters in a row, for pictures of the size and format of one.
+
+    Args:
+        image: any of them.
+        filters: names and options, as FFmpeg writes them.
+    """
     graph = Graph()
     graph.threads = 1
     source = graph.add(
@@ -64,6 +67,6 @@ def _graph(image: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
         time_base="1/1",
         pixel_aspect="1/1",
     )
-    nodes = [graph.add(name, options) for name, options in filters]
+    nodes = [graph.add(name, options or None) for name, options in filters]
     graph.link_nodes(source, *nodes, graph.add("buffersink")).configure()
     return graph

@@ -5,15 +5,16 @@ of tensors, `{"params": …}`, `{"params": …, "params_ema": …}` or a bare di
 `module.` before each name; its configuration is read off the tensors' shapes.
 
 load.py       names and files → a network            build.py       tensors → a network, strictly
-save.py       a network → a file, convert            published.py   the published names and layout
+save.py       a network → a file; convert, blend    published.py   the published names and layout
 tensorfile.py files of tensors, opened safely
 """
 
 from iart.weights.load import load_model, model_names, read_metadata, read_model
 from iart.weights.published import published_name
-from iart.weights.save import convert, save_model, weights_hash
+from iart.weights.save import blend, convert, save_model, weights_hash
 
 __all__ = [
+    "blend",
     "convert",
     "load_model",
     "model_names",

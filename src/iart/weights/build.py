@@ -1,17 +1,18 @@
 """A network from a configuration and tensors: every one of them and no other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from iart.errors import WeightsError
 from iart.model.iart import IART, IARTConfig
+from iart.weights.fill import fill
 from iart.weights.published import drop_unused, published_name
-from iart.weights.tensorfile import some
 
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Sizes beyond these come from damaged metadata; a network of them is not worth trying to allocate.
 WINDOW_CELLS = 32 * 32
 SLACK = 2**24
@@ -25,45 +26,37 @@ def build(config: IARTConfig, tensors: Mapping[str, Tensor], *, published: bool)
             the first few of each.
     """
     _require_plausible(config, sum(tensor.numel() for tensor in tensors.values()))
-    if strange := [
-        name
-        for name, t in tensors.items()
-        if t.layout != torch.strided or t.is_meta or t.is_quantized or t.is_complex()
-    ]:
-        raise WeightsError(f"not plain numbers: {some(strange)}")
-    with torch.random.fork_rng(devices=[]):  # loading leaves no trace in random numbers
-        model = IART(config)
+    with _NoDraws():  # what the file is about to replace
+        model = IART(config).float()
+    own = dict(model.named_parameters())
     if published:
         tensors = drop_unused(tensors, model)
-    own = {
-        published_name(name) if published else name: parameter
-        for name, parameter in model.named_parameters()
-    }
-    shapes = [
-        f"{name} {list(tensors[name].shape)} instead of {list(parameter.shape)}"
-        for name, parameter in own.items()
-        if name in tensors and tensors[name].shape != parameter.shape
-    ]
-    problems = {
-        "missing": [name for name in own if name not in tensors],
-        "unknown": [name for name in tensors if name not in own],
-        "of another shape": shapes,
-        "not floating point": [
-            f"{name} ({str(tensor.dtype).removeprefix('torch.')})"
-            for name, tensor in tensors.items()
-            if tensor.dtype not in FLOATS
-        ],
-    }
-    if not any(problems.values()):
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
-        problems["not finite"] = [name for name, p in own.items() if not p.isfinite().all()]
-    if any(problems.values()):
-        raise WeightsError(
-            "; ".join(f"{what}: {some(names)}" for what, names in problems.items() if names)
-        )
+        own = {published_name(name): parameter for name, parameter in own.items()}
+    fill(own, tensors)
     return model
+
+
+class _NoDraws(TorchFunctionMode):
+    """Gives zeros where parameters would be drawn: the process's random numbers stay as they are.
+
+    To put the state of the generator back would undo what other threads draw meanwhile.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, unless it draws."""
+        kwargs = kwargs or {}
+        initialises = getattr(func, "__module__", None) == nn.init.__name__
+        if initialises or func in (Tensor.uniform_, Tensor.normal_):
+            tensor = args[0] if args else kwargs["tensor"]
+            with torch.no_grad():
+                return tensor.zero_()
+        return func(*args, **kwargs)
 
 
 def _require_plausible(config: IARTConfig, numbers: int) -> None:

@@ -5,33 +5,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from iart.device import autocast, pick_device, pick_precision
+from iart.device import pick_device, pick_precision
 from iart.errors import WeightsError
+from iart.files.shipped import shipped_files, shipped_models
 from iart.model.bicubic import Bicubic
 from iart.model.iart import IART, IARTConfig
 from iart.weights.build import build
-from iart.weights.published import config_from_shapes
-from iart.weights.tensorfile import (
-    choose_weights,
-    is_safetensors,
-    read_pickle,
-    read_safetensors,
-    read_safetensors_metadata,
-)
+from iart.weights.published import are_ours, config_from_shapes
+from iart.weights.tensorfile import KEYS, naming, read_tensors, read_texts
 
 FORMAT, FORMAT_VERSION = "iart", "1"
 YOUNGER_FIELDS = {"alignment": "implicit"}
 """Of a configuration: what files written before these fields existed mean."""
 RESERVED = ("format", "format_version", "config")
-PUBLISHED_KEYS = ("params_ema", "params")  # the first that a file has is read
 
 
 @overload
@@ -40,6 +31,7 @@ def load_model(  # pyright: ignore[reportOverlappingOverload]  # the one str tha
     device: str | torch.device = ...,
     precision: str = ...,
     *,
+    backend: str = ...,
     key: None = ...,
 ) -> Bicubic: ...
 @overload
@@ -48,6 +40,7 @@ def load_model(
     device: str | torch.device = ...,
     precision: str = ...,
     *,
+    backend: str = ...,
     key: str | None = ...,
 ) -> IART: ...
 def load_model(
@@ -55,6 +48,7 @@ def load_model(
     device: str | torch.device = "auto",
     precision: str = "float32",
     *,
+    backend: str = "native",
     key: str | None = None,
 ) -> IART | Bicubic:
     """A model ready to enlarge clips: in evaluation mode, on a device, without gradients.
@@ -64,43 +58,53 @@ def load_model(
             name counts before a file of that name in the current folder.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
         precision: what features are computed in: "float32", "bfloat16" or "float16"; weights, flow
-            and coordinates stay float32.
+            and coordinates stay float32. The model remembers it: `model.precision`.
+        backend: what computes attention and alignment: "native" (C++ on the CPU, else PyTorch),
+            "torch" or, for GPUs, "triton".
         key: which weights of a published file to take, if it holds several; by default
             "params_ema" (the smoothed ones) if present, else "params".
 
     Raises:
         WeightsError: no such model or file, or the file is damaged or of another network.
         DeviceError: this machine lacks the device or the precision.
+        OptionsError: no such backend.
     """
     place = pick_device(device)
-    dtype = pick_precision(precision, place)
+    pick_precision(precision, place)  # before a file is read
     if name_or_path == "bicubic":
         return Bicubic()
     with located(name_or_path) as path:
         model = read_model(path, key=key).requires_grad_(False).eval().to(place)
-    return model if dtype == torch.float32 else _computing_in(model, place, dtype)
+    model.precision, model.backend = precision, backend
+    return model
 
 
 def model_names() -> list[str]:
     """Names that `load_model` knows: "bicubic" and the weights that ship with the package."""
-    return ["bicubic", *_shipped()]
+    return shipped_models()
 
 
-def read_model(path: str | Path, *, key: str | None = None) -> IART:
+def read_model(path: str | Path, *, key: str | None = None, keys: tuple[str, ...] = KEYS) -> IART:
     """The network of a file, float32, on the CPU, ready to be trained further.
+
+    The names of its tensors tell the layout, ours or the published one; a file of ours holds its
+    configuration, of others the shapes give it away.
+
+    Args:
+        path: a file of ours, a published one, or a `state_dict()` of either, in any container.
+        key: which weights to take of several, see `load_model`.
+        keys: without a key, the first of these that the file has is taken.
 
     Raises:
         WeightsError: the file is missing, damaged or of another network; says what is wrong.
     """
     path = Path(path)
-    with _naming(path):
-        if not is_safetensors(path):
-            state = choose_weights(read_pickle(path), key, PUBLISHED_KEYS)
-            return build(config_from_shapes(state), state, published=True)
-        if key is not None:
-            raise WeightsError(f"it holds one set of weights, not '{key}'. Leave key out")
-        metadata, tensors = read_safetensors(path)
-        return build(_config_from_metadata(metadata), tensors, published=False)
+    with naming(path):
+        tensors, metadata = read_tensors(path, key, keys)
+        if metadata.get("format") == FORMAT:
+            return build(_config_from_metadata(metadata), tensors, published=False)
+        published = not are_ours(tensors)
+        return build(config_from_shapes(tensors), tensors, published=published)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -110,23 +114,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         WeightsError: the file is missing or damaged.
     """
     path = Path(path)
-    with _naming(path):
-        metadata = read_safetensors_metadata(path) if is_safetensors(path) else {}
-    return {name: text for name, text in metadata.items() if name not in RESERVED}
-
-
-def _shipped() -> dict[str, Traversable]:
-    """Name → weights that ship with the package."""
-    folder = resources.files("iart").joinpath("assets")
-    files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
-    suffix = ".safetensors"
-    return {f.name.removesuffix(suffix): f for f in files if f.name.endswith(suffix)}
+    with naming(path):
+        texts = read_texts(path)
+    return {name: text for name, text in texts.items() if name not in RESERVED}
 
 
 @contextmanager
 def located(name_or_path: str | Path) -> Iterator[Path]:
     """The file behind a shipped name or a path, while the block lasts."""
-    shipped, path = _shipped(), Path(name_or_path)
+    shipped, path = shipped_files("", ".safetensors"), Path(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in shipped:
         with resources.as_file(shipped[name_or_path]) as file:
             yield file
@@ -151,23 +147,12 @@ def _may_be_file(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors inside the block name the file."""
-    try:
-        yield
-    except WeightsError as error:
-        raise WeightsError(f"cannot use '{path}': {error}") from error
-    except FileNotFoundError as error:
-        raise WeightsError(f"cannot use '{path}': there is no such file") from error
-    except OSError as error:
-        raise WeightsError(f"cannot use '{path}': {error.strerror or error}") from error
-
-
 def _config_from_metadata(metadata: Mapping[str, str]) -> IARTConfig:
     """Configuration of a file of ours: every field of IARTConfig, as JSON."""
-    if metadata.get("format") != FORMAT or "config" not in metadata:
-        raise WeightsError("it is safetensors, but not written by iart: no configuration in it")
+    if "config" not in metadata:
+        raise WeightsError(
+            "it says that it is iart's, but was not written by iart: no config in it"
+        )
     if (version := metadata.get("format_version")) != FORMAT_VERSION:
         raise WeightsError(
             f"it has format version {version}, expected {FORMAT_VERSION}. Update iart to read it"
@@ -201,15 +186,3 @@ def _config_from_metadata(metadata: Mapping[str, str]) -> IARTConfig:
         return IARTConfig(**values)
     except ValueError as error:
         raise WeightsError(f"its configuration cannot be: {error}") from error
-
-
-def _computing_in(model: IART, device: torch.device, dtype: torch.dtype) -> IART:
-    """The same model, whose features are computed in `dtype`."""
-    forward = model.forward
-
-    def in_precision(*arguments: Any, **options: Any) -> Float[Tensor, "b t 3 h w"]:
-        with autocast(device, dtype):
-            return forward(*arguments, **options)
-
-    model.forward = in_precision
-    return model

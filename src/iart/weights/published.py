@@ -7,14 +7,14 @@ are dropped on reading, by full name, and written again, so that other tools acc
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from iart.errors import WeightsError
-from iart.model.align import CELLS
 from iart.model.iart import IART, IARTConfig
+from iart.model.kernels.plain import CELLS
 from iart.model.propagate import BRANCHES
 
 # Our name → published name, as regular expressions; the first that matches the whole name counts.
@@ -79,6 +79,13 @@ def published_name(name: str) -> str:
     raise KeyError(name)
 
 
+def _published_or_none(name: str) -> str | None:
+    try:
+        return published_name(name)
+    except KeyError:
+        return None
+
+
 def unused_tensors(config: IARTConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of what a published file carries and nothing reads: 24 tensors for 4 branches."""
     c, inner = config.channels, UNUSED_CHANNELS
@@ -105,8 +112,12 @@ def constants(model: IART) -> dict[str, Tensor]:
     return {**tensors, "implicit_warp.window_idx_offset": torch.tensor(CELLS)}
 
 
-def to_published(model: IART) -> dict[str, Tensor]:
+def to_published(model: IART, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Every tensor of a published file: parameters, constants, and zeros for the unused ones.
+
+    Args:
+        model: tells the configuration and the constants.
+        state: parameters by our names; None takes the model's.
 
     Raises:
         WeightsError: the windows are not square, or alignment is not implicit; the published
@@ -123,8 +134,10 @@ def to_published(model: IART) -> dict[str, Tensor]:
             f"the published layout has square windows only, not {rows}×{columns}."
             " Write .safetensors"
         )
-    parameters = {published_name(n): p.detach() for n, p in model.named_parameters()}
-    zeros = {n: torch.zeros(shape) for n, shape in unused_tensors(model.config).items()}
+    shapes = unused_tensors(model.config)
+    zeros = {name: torch.zeros(shape, dtype=torch.float32) for name, shape in shapes.items()}
+    state = dict(model.named_parameters()) if state is None else state
+    parameters = {published_name(name): p.detach() for name, p in state.items()}
     return {**zeros, **constants(model), **parameters}
 
 
@@ -153,14 +166,23 @@ def drop_unused(state: Mapping[str, Tensor], model: IART) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name not in dropped}
 
 
+def are_ours(names: Iterable[str]) -> bool:
+    """Whether these are names of ours for parts that every network has."""
+    parts = {name.split(".")[0] for name in names}
+    return parts >= {"extract", "branches"}
+
+
 def config_from_shapes(state: Mapping[str, Tensor]) -> IARTConfig:
-    """Configuration of a published state; where shapes disagree, the majority counts.
+    """Configuration of a state by either names; where shapes disagree, the majority counts.
 
     Windows are square and span 3 frames; stochastic depth leaves no trace and keeps its default.
 
     Raises:
         WeightsError: the state is of another architecture, or lacks what tells a size.
     """
+    if are_ours(state):
+        known = {name: _published_or_none(name) for name in state}
+        state = {name: state[ours] for ours, name in known.items() if name is not None}
     require_iart(state)
     blocks = [m for name in state if (m := re.fullmatch(BLOCK, name))]
     groups = len({m[1] for m in blocks})
@@ -202,6 +224,7 @@ def require_iart(state: Mapping[str, Tensor]) -> None:
     found = ", ".join(f"{part}.…" for part, _ in parts.most_common(4)) or "nothing"
     raise WeightsError(
         f"not weights of IART{guess}: found {found}, expected {SIGNATURE[0]}.… and {SIGNATURE[1]}.…"
+        ", and the file was not written by iart"
     )
 
 

@@ -1,30 +1,92 @@
-"""Files of tensors: told apart by content, opened without running code, written in one piece."""
+"""Files of tensors: told apart by content, opened without running code."""
 
-import os
 import pickle
 import re
-import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from iart.errors import OutputError, WeightsError
+from iart.errors import WeightsError
 
 # How files begin that are often taken for weights.
 MISTAKEN = (
     (b"<", "a web page, not weights: the download went wrong"),
     (b"version https://git-lfs", "a Git LFS pointer, not weights: run `git lfs pull`"),
 )
+KEYS = ("params_ema", "params", "state_dict")
+"""Under which a checkpoint holds weights; the first that it has is read."""
+PREFIXES = ("module.", "_orig_mod.")
 ARCHIVES = (b"PK", b"\x80")  # what torch.save writes: a zip, or before PyTorch 1.6 a bare pickle
 
 
-def is_safetensors(path: Path) -> bool:
+def read_tensors(
+    path: Path, key: str | None = None, keys: tuple[str, ...] = KEYS
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors by name, metadata) of safetensors or of what `torch.save` wrote.
+
+    `module.` or `_orig_mod.` before every name (traces of parallel and compiled models) is removed.
+
+    Args:
+        path: a file; its content tells what it is, whatever its suffix says.
+        key: which weights to take of a PyTorch file with several; None takes the first of `keys`
+            that is there, else the whole.
+        keys: under which weights may lie.
+
+    Raises:
+        WeightsError: the file is damaged, could run code when opened, or holds something else than
+            tensors of plain numbers; `naming` adds the file's name.
+        OSError: the file is missing or cannot be read.
+    """
+    metadata: dict[str, str] = {}
+    if not _is_safetensors(path):
+        tensors = _choose(_read_pickle(path), key, keys)
+    elif key is not None:
+        raise WeightsError(f"it holds one set of weights, not '{key}'. Leave key out")
+    else:
+        with _opened(path) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    if strange := [name for name, t in tensors.items() if not _is_plain(t)]:
+        raise WeightsError(f"not plain numbers: {some(strange)}")
+    return tensors, metadata
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file, without reading tensors; of another file nothing.
+
+    Raises:
+        WeightsError: the file is damaged.
+        OSError: the file is missing or cannot be read.
+    """
+    if not _is_safetensors(path):
+        return {}
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors inside the block name the file."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"cannot use '{path}': {error}") from error
+    except FileNotFoundError as error:
+        raise WeightsError(f"cannot use '{path}': there is no such file") from error
+    except OSError as error:
+        raise WeightsError(f"cannot use '{path}': {error.strerror or error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
     """Whether the content is safetensors, whatever the suffix says.
 
     Raises:
@@ -47,33 +109,17 @@ def is_safetensors(path: Path) -> bool:
     return False
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """(metadata, tensors).
-
-    Raises:
-        WeightsError: the file is truncated or damaged.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the file is truncated or damaged ({error})") from error
 
 
-def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """Texts in the header, without reading tensors.
-
-    Raises:
-        WeightsError: the file is truncated or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}
-    except (SafetensorError, ValueError) as error:
-        raise WeightsError(f"the file is truncated or damaged ({error})") from error
-
-
-def read_pickle(path: Path) -> object:
+def _read_pickle(path: Path) -> object:
     """What `torch.save` wrote, if it is made of tensors and plain containers alone.
 
     Raises:
@@ -97,24 +143,11 @@ def read_pickle(path: Path) -> object:
         raise WeightsError(f"the file is truncated or damaged ({reason[:100]})") from error
 
 
-def choose_weights(
-    content: object, key: str | None, preferred: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: under one of its keys, or the whole of it.
-
-    `module.` before every name (a trace of parallel training) is removed.
-
-    Args:
-        content: what `read_pickle` returned.
-        key: the one to take; None takes the first of `preferred` that is there.
-        preferred: keys under which weights may lie.
-
-    Raises:
-        WeightsError: there is no such key, or what is found is not a dictionary of tensors.
-    """
+def _choose(content: object, key: str | None, keys: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: under one of its keys, or the whole of it."""
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"it holds no weights but {_kind(content)}")
-    present = [name for name in preferred if isinstance(content.get(name), Mapping)]
+    present = [name for name in keys if isinstance(content.get(name), Mapping)]
     if key is None:
         state: Mapping[Any, Any] = content[present[0]] if present else content
     elif isinstance(content.get(key), Mapping):
@@ -125,33 +158,14 @@ def choose_weights(
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise WeightsError(
                 f"'{name}' is not a tensor but {_kind(tensor)}."
-                f" Weights are expected at the top or under {' or '.join(preferred)}"
+                f" Weights are expected at the top or under {' or '.join(keys)}"
             )
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return dict(state)
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when the block ends well; otherwise nothing is left.
-
-    Raises:
-        OutputError: the operating system refuses.
-    """
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write '{path}': there is no folder '{path.parent}'")
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+def _is_plain(tensor: Tensor) -> bool:
+    strided = tensor.layout == torch.strided and not tensor.is_meta
+    return strided and not tensor.is_quantized and not tensor.is_complex()
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:

@@ -1,0 +1,224 @@
+"""Commands on video: upscale, info, demo."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Exit, Option
+
+from iart.cli.console import (
+    LINE_EVERY_SECONDS,
+    as_json,
+    print_labelled,
+    progress_display,
+    reported,
+    say,
+)
+from iart.cli.flags import (
+    Container,
+    Device,
+    Devices,
+    Json,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sources,
+    Threads,
+    Verbose,
+    split_devices,
+    with_options,
+)
+from iart.errors import IARTError, OptionsError
+from iart.runtime import cpu_threads
+
+if TYPE_CHECKING:
+    from iart.upscaling.film.request import UpscaleRequest
+
+
+@with_options()
+def upscale(
+    source: Sources,
+    output: Annotated[
+        str | None,
+        Option(
+            "--output",
+            "-o",
+            help=".mp4, .mkv, .mov or .webm, a folder, or - for y4m to standard output (default:"
+            " INPUT_x4.mkv beside the input).",
+        ),
+    ] = None,
+    model: Model = "light",
+    container: Container = None,
+    images: Annotated[
+        bool, Option("--images", help="Write PNG images to the output folder, not videos.")
+    ] = False,
+    preview: Annotated[
+        bool, Option("--preview", help="Enlarge a few short pieces only, with a sheet to compare.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Check everything, tell what would be done, write nothing.")
+    ] = False,
+    device: Device = "auto",
+    devices: Devices = None,
+    precision: Precision = "float32",
+    threads: Threads = None,
+    progress_every: Annotated[
+        float, Option(min=0.1, help="Seconds between lines of progress, where no terminal is.")
+    ] = LINE_EVERY_SECONDS,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    **options: Any,
+) -> None:
+    """Enlarge videos four times; sound, subtitles and times are kept.
+
+    Run the same command again to resume.
+    """
+    with reported(quiet=quiet, verbose=verbose), ExitStack() as scope:
+        from iart.cli.inputs import make_folder, pair_up
+        from iart.device import threads_per_process
+        from iart.upscaling.film import forecast
+        from iart.upscaling.film.preview import preview_video
+        from iart.upscaling.film.request import UpscaleRequest
+        from iart.upscaling.film.run import load_models, run
+        from iart.upscaling.film.stream import is_stream, run_stream
+        from iart.video.stream import STREAM
+
+        if output is None and options["overwrite"]:
+            raise OptionsError("name the output to replace: pass -o with --overwrite")
+        options["drop"] = tuple(options["drop"] or ())
+        if STREAM in (output, *source):
+            if preview or dry_run or devices or container or images or len(source) > 1:
+                raise OptionsError(
+                    "- stands for one stream, in one pass and on one device: leave other sources,"
+                    " --preview, --dry-run, --devices, --container and --images out"
+                )
+            pairs = [(source[0], output or STREAM)]
+        else:
+            pairs = pair_up(
+                source, output, size=options["size"], container=container, images=images
+            )
+        requests = [UpscaleRequest(name, target, **options) for name, target in pairs]
+        names = [device] if devices is None else split_devices(devices)
+        scope.enter_context(cpu_threads(threads or threads_per_process(names)))
+        network, workers = load_models(model, names, precision)
+
+        def enlarge(request: "UpscaleRequest") -> None:
+            if dry_run:
+                print_labelled(forecast.dry_run(request, network, processes=len(names)))
+                return
+            with progress_display(quiet=quiet, every=progress_every) as progress:
+                if is_stream(request):
+                    result = run_stream(request, network, progress=progress)
+                    told = f"{_frames(result.frames)} in {result.seconds:.1f} s"
+                elif preview:
+                    made = preview_video(request, network, progress=progress)
+                    told = f"{made.video} and {made.sheet}: {_frames(made.frames)}"
+                else:
+                    result = run(
+                        request, network, workers=workers, progress=progress, skip_finished=True
+                    )
+                    took = f"{_frames(result.frames)} in {result.seconds:.1f} s"
+                    told = f"{request.output}: {took if result.is_new else 'done before'}"
+            if not quiet:
+                say(told)
+
+        folder = Path(requests[0].output).parent
+        is_made = output is not None and folder == Path(output) and make_folder(output)
+        try:
+            if len(requests) == 1:
+                enlarge(requests[0])
+            else:
+                _one_by_one(requests, enlarge, quiet=quiet)
+        finally:
+            if is_made and dry_run:  # made to see whether it can be
+                folder.rmdir()
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"
+
+
+def _one_by_one(
+    requests: "list[UpscaleRequest]", enlarge: "Callable[[UpscaleRequest], None]", *, quiet: bool
+) -> None:
+    """Each of many files; those that fail are told at once, and again at the end."""
+    failed = []
+    for number, request in enumerate(requests, 1):
+        if not quiet:
+            say(f"{number} of {len(requests)}: {request.name}")
+        try:
+            enlarge(request)
+        except IARTError as error:
+            say(f"error: {error}")
+            failed.append((request, error))
+    for request, error in failed:
+        say(f"failed: {request.name}: {error}")
+    if failed:
+        raise Exit(1)
+
+
+@with_options("overwrite")
+def info(
+    source: Sources,
+    model: Model = "light",
+    container: Container = None,
+    json: Json = False,
+    device: Device = "auto",
+    precision: Precision = "float32",
+    verbose: Verbose = False,
+    **options: Any,
+) -> None:
+    """Tell what `iart upscale` would do: sizes, tracks, memory and time."""
+    with reported(verbose=verbose):
+        from iart.cli.inputs import works_of
+        from iart.upscaling.film.forecast import forecast
+        from iart.weights import load_model
+
+        options["drop"] = tuple(options["drop"] or ())
+        network = load_model(model, device, precision)
+        found = []
+        for number, work in enumerate(works_of(source)):
+            lines = forecast(work, network, container=container, **options)
+            found.append(lines)
+            if not json:
+                if number:
+                    print()
+                print_labelled(lines)
+        if json:
+            print(as_json([_by_label(lines) for lines in found]))
+        if any(label == "problem" for lines in found for label, _ in lines):
+            raise Exit(1)
+
+
+def _by_label(lines: list[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """One text for each label; what there may be several of is a list."""
+    several = {"note", "problem"}
+    texts: dict[str, Any] = {}
+    for label, text in lines:
+        if label in several:
+            texts.setdefault(f"{label}s", []).append(text)
+        else:
+            texts[label] = text
+    return texts
+
+
+def demo(
+    folder: Annotated[
+        str, Option("--output", "-o", help="Folder for the videos and the picture.")
+    ] = "demo",
+    model: Model = "light",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Enlarge a clip that ships, and compare it with bicubic interpolation and the original."""
+    with reported(quiet=quiet, verbose=verbose):
+        from iart.demo import format_result, run
+
+        with progress_display(quiet=quiet) as progress:
+            result = run(folder, model, device, overwrite=overwrite, progress=progress)
+        if not quiet:
+            print(format_result(result))

@@ -1,0 +1,1 @@
+"""Where the frames of clips lie: folders of images, LMDB, videos."""

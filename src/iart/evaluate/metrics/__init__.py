@@ -1,0 +1,1 @@
+"""Scores beyond PSNR and SSIM."""

@@ -1,0 +1,206 @@
+"""LPIPS, tLP and DISTS: by weights from files, else LPIPS and DISTS by their authors' libraries.
+
+LPIPS: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
+2018, with AlexNet. tLP: Chu et al., TecoGAN, ACM TOG 2020. DISTS: Ding et al., "Image Quality
+Assessment: Unifying Structure and Texture Similarity", TPAMI 2022. All are 0 for equal frames; less
+is better. The libraries need torchvision and fetch weights of their own on first use, so neither is
+a dependency of this package.
+"""
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from iart.errors import MissingExtraError, OptionsError
+from iart.evaluate.metrics.features import FeatureNetwork, ImageNetColors, WeightsFile
+from iart.evaluate.metrics.lpips import LPIPS, NETWORKS
+
+FrameMetric = Callable[[Tensor, Tensor], float]  # uint8 RGB `3 h w`: result, ground truth
+
+
+@dataclass(frozen=True)
+class _Library:
+    """Where a metric comes from: `module.name(**arguments)` compares `1 3 h w` tensors."""
+
+    package: str
+    module: str
+    name: str
+    signed: bool  # takes [−1, 1] instead of [0, 1]
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+LIBRARIES = {
+    "lpips": _Library("lpips", "lpips", "LPIPS", True, {"net": "alex", "verbose": False}),
+    "dists": _Library("dists-pytorch", "DISTS_pytorch", "DISTS", False),
+}
+
+
+FILES = {"lpips": ("alexnet", "lpips_alex"), "dists": ("vgg16", "dists")}
+"""Files of weights that a metric needs, without their endings."""
+_ENDINGS = (".safetensors", ".pth", ".pt")
+
+
+def load_perceptual(name: str, device: torch.device, folder: Path | None = None) -> FrameMetric:
+    """The metric `name` ("lpips" or "dists"), ready to be called on frames.
+
+    Args:
+        name: of the metric.
+        device: where its network runs.
+        folder: of files of weights; None to use its authors' library.
+
+    Raises:
+        OptionsError: there is no such metric, or a file of weights is missing or cannot be used.
+        MissingExtraError: its library is not installed or cannot load its weights.
+    """
+    if folder is not None and name in FILES:
+        files = [_file(folder, stem) for stem in FILES[name]]
+        network = (LPIPS("alex", *files) if name == "lpips" else DISTS(*files)).to(device)
+        return _measure(network, device, signed=False)
+    if name not in LIBRARIES:
+        raise OptionsError(
+            f"'{name}' is not a perceptual metric (there are {', '.join(LIBRARIES)})"
+        )
+    library = LIBRARIES[name]
+    try:
+        # Their code and torchvision's warn of each other's age.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module(library.module)
+            network = getattr(module, library.name)(**library.arguments).to(device).eval()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{name} is not computed: there is no module '{error.name}'. It comes with"
+            f" `pip install {library.package} torchvision`"
+        ) from error
+    # Old torchvision, no network, damaged weights: what a library raises then is open.
+    except Exception as error:
+        raise MissingExtraError(
+            f"{name} is not computed: the library '{library.package}' does not load"
+            f" ({_one_line(error)})"
+        ) from error
+
+    return _measure(network, device, signed=library.signed)
+
+
+def _measure(network: nn.Module, device: torch.device, *, signed: bool) -> FrameMetric:
+    @torch.inference_mode()
+    def measure(result: Tensor, gt: Tensor) -> float:
+        return network(_input(result), _input(gt)).item()
+
+    def _input(frame: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 h w"]:
+        unit = frame[None].to(device).float() / 255
+        return 2 * unit - 1 if signed else unit
+
+    return measure
+
+
+def _file(folder: Path, stem: str) -> WeightsFile:
+    """A file of weights, whatever its ending."""
+    paths = [folder / f"{stem}{ending}" for ending in _ENDINGS]
+    found = next((path for path in paths if path.is_file()), paths[1])
+    words = f"Put the file into the folder, as {stem} with one of the endings {', '.join(_ENDINGS)}"
+    return WeightsFile("--metric-weights", found, f"weights of {stem}", words)
+
+
+class TemporalLPIPS:
+    """tLP: mean of |LPIPS(b_{t−1}, b_t) − LPIPS(g_{t−1}, g_t)|, of a result b and ground truth g.
+
+    It tells a result that changes more, or less, from frame to frame than its ground truth does.
+    """
+
+    def __init__(self, lpips: FrameMetric) -> None:
+        """Nothing is known of the clip yet."""
+        self._lpips = lpips
+        self._before: tuple[Tensor, Tensor] | None = None
+        self._differences: list[float] = []
+
+    def add(self, result: UInt8[Tensor, "3 h w"], gt: UInt8[Tensor, "3 h w"]) -> None:
+        """Take the next frame."""
+        if self._before is not None:
+            of_result, of_gt = (
+                self._lpips(self._before[0], result),
+                self._lpips(self._before[1], gt),
+            )
+            self._differences.append(abs(of_result - of_gt))
+        self._before = (result, gt)
+
+    def mean(self) -> float | None:
+        """The clip's tLP; None if it has fewer than two frames."""
+        count = len(self._differences)
+        return math.fsum(self._differences) / count if count else None
+
+
+class DISTS(nn.Module):
+    """1 − Σ over channels of six maps of (α l + β s), with Σ α + Σ β = 1.
+
+    The maps are the picture and five depths of VGG-16, whose poolings are the root of the blurred
+    square. Of a map's channels x and y, with means μ, variances σ² and covariance σ_xy over places,
+    l = (2 μ_x μ_y + c) / (μ_x² + μ_y² + c) compares texture, s = (2 σ_xy + c) / (σ_x² + σ_y² + c)
+    structure; c = 10⁻⁶.
+    """
+
+    def __init__(self, weights: WeightsFile, fitted: WeightsFile) -> None:
+        """Read the weights.
+
+        Args:
+            weights: of VGG-16.
+            fitted: α and β, "alpha" and "beta", 1×1475×1×1 each.
+
+        Raises:
+            OptionsError: a file is missing or cannot be used.
+        """
+        super().__init__()
+        _, _, places, widths = NETWORKS["vgg"]
+        self.colors, self.network = ImageNetColors(), FeatureNetwork("vgg16", places)
+        weights.load(self.network)
+        self.widths = (3, *widths)
+        shape = (1, sum(self.widths), 1, 1)
+        self.alpha = nn.Parameter(torch.empty(shape), requires_grad=False)
+        self.beta = nn.Parameter(torch.empty(shape), requires_grad=False)
+        fitted.fill({"alpha": self.alpha, "beta": self.beta})
+        for i, layer in enumerate(self.network.features):
+            if isinstance(layer, nn.MaxPool2d):
+                self.network.features[i] = RootPool()
+
+    def forward(
+        self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]
+    ) -> Float[Tensor, " n"]:
+        """Distances of pictures in [0, 1], 0 for equal ones."""
+        small, whole = 1e-6, self.alpha.sum() + self.beta.sum()
+        alphas, betas = (w.flatten().split(self.widths) for w in (self.alpha, self.beta))
+        score = a.new_zeros(len(a))
+        maps = ([picture, *self.network(self.colors(picture))] for picture in (a, b))
+        for x, y, alpha, beta in zip(*maps, alphas, betas, strict=True):
+            places = (-2, -1)
+            mean_x, mean_y = (m.mean(dim=places) for m in (x, y))
+            var_x, var_y = (m.var(dim=places, correction=0) for m in (x, y))
+            both = (x * y).mean(dim=places) - mean_x * mean_y
+            texture = (2 * mean_x * mean_y + small) / (mean_x**2 + mean_y**2 + small)
+            structure = (2 * both + small) / (var_x + var_y + small)
+            score = score + (alpha * texture + beta * structure).sum(dim=1)
+        return 1 - score / whole
+
+
+class RootPool(nn.Module):
+    """Root of the square, blurred by a Hann window and halved."""
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _ _"]:
+        """Maps of half the size."""
+        window = torch.tensor((0.25, 0.5, 0.25), dtype=x.dtype, device=x.device)
+        kernel = torch.outer(window, window).expand(x.shape[1], 1, 3, 3)
+        squares = F.conv2d(x**2, kernel, stride=2, padding=1, groups=x.shape[1])
+        return (squares + 1e-12).sqrt()
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

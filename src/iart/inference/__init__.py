@@ -1,1 +1,0 @@
-"""Frames to larger frames."""

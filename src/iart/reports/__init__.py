@@ -1,0 +1,1 @@
+"""What reports share: charts, sheets of pictures, places to look at, HTML pages."""

@@ -1,0 +1,230 @@
+"""What a run will be like: time and memory of a step, and how much each of its losses weighs.
+
+A step is measured, or extended from smaller steps where it takes long. Steps are those of the run,
+with its network, losses and optimiser, on noise. On a CPU only the process knows what memory it
+holds, so they are made in a process of their own.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from iart.data.loader import Batch
+from iart.data.pairs import SCALE
+from iart.data.samples import Origin, Sample
+from iart.errors import DeviceError
+from iart.model import IART
+from iart.model.flow import SpyNet
+from iart.parallel.processes import Processes
+from iart.pictures.resize import imresize
+from iart.runtime import cpu_threads, keep_freed_memory, peak_memory
+from iart.train.adversary import learn, new_adversaries
+from iart.train.options.run import TrainingOptions
+from iart.train.state import new_state
+from iart.train.step import Objective, enlarged
+
+SMALLEST = 8
+"""Side of the first crop, in pixels of low resolution."""
+LONG_SECONDS = 5.0
+"""No larger step is made after one that took so long."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one step of the optimiser on one device, without reading its samples.
+
+    Attributes:
+        seconds: time that it takes.
+        memory: in bytes, at most: of a CPU all that the process holds, PyTorch included.
+        measured: whether it is a step of this size that was measured; otherwise extended.
+    """
+
+    seconds: float
+    memory: int
+    measured: bool
+
+
+def step_cost(
+    options: TrainingOptions,
+    device: torch.device,
+    precision: torch.dtype,
+    frames: int,
+    side: int,
+) -> StepCost:
+    """Measure what a step costs.
+
+    Args:
+        options: of a run; no file that they name is read but those of the losses.
+        device: to compute on.
+        precision: that features are computed in.
+        frames: of a sample.
+        side: of its crop, in pixels of low resolution.
+
+    Raises:
+        DeviceError: a step does not fit into the memory.
+        OptionsError: a loss needs a file that cannot be used.
+    """
+    batch = options.datasets.train.batch_size_per_gpu
+    begin = partial(_Steps, options, device, precision, frames)
+    if device.type != "cuda":
+        with Processes([begin]) as processes:
+            return processes.submit(partial(_measure, batch=batch, side=side)).result()
+    try:
+        steps = begin()
+        steps.cost(batch, side)  # warms up
+        return steps.cost(batch, side)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{batch} clips of {frames} frames of {side}×{side} do not fit into the memory of "
+            f"{device}. Lower gt_size or num_frame, or set network_g.use_checkpoint=true"
+        ) from error
+
+
+class _Steps:
+    """Steps of a run, which are not learnt from."""
+
+    def __init__(
+        self,
+        options: TrainingOptions,
+        device: torch.device,
+        precision: torch.dtype,
+        frames: int,
+    ) -> None:
+        keep_freed_memory()  # as `iart train` does
+        self._options, self._device, self._precision = options, device, precision
+        self._frames, self.threads = frames, options.num_threads
+        torch.manual_seed(options.manual_seed)
+        model = IART(options.network_g.config()).train().to(device)
+        self._state = new_state(model, options, precision)
+        self._objective = Objective(options.train, device, model.flow, self._state.adversaries)
+
+    def cost(self, batch: int, side: int) -> StepCost:
+        """Make a step of `batch` samples with crops of `side`."""
+        cuda = self._device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        began = time.monotonic()
+        for _ in range(self._options.train.gradient_accumulation_steps):
+            self._add_gradients(batch, side)
+        state = self._state
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.update_average(0.5)
+        if self._device.type != "cpu":
+            getattr(torch, self._device.type).synchronize()
+        seconds = time.monotonic() - began
+        if cuda:
+            return StepCost(seconds, torch.cuda.max_memory_allocated(self._device), measured=True)
+        return StepCost(seconds, peak_memory(), measured=True)
+
+    def _add_gradients(self, batch: int, side: int) -> None:
+        gt = torch.rand(batch, self._frames, 3, SCALE * side, SCALE * side)
+        origins = tuple(Origin(i, "", (), 0, 0, (side, side), "") for i in range(batch))
+        noise = Batch(gt[..., ::SCALE, ::SCALE].contiguous(), gt, origins, 0.0)
+        output = enlarged(self._state.model, noise, self._options, 0, self._precision, self._device)
+        gt, state, step = gt.to(self._device), self._state, self._options.train.total_iter
+        loss = torch.stack(list(self._objective.terms(output, gt, step).values())).sum()
+        state.scaler.scale(loss).backward()
+        learn(state.adversaries, output, gt, range(batch), step, self._options)
+
+
+def _measure(steps: _Steps, tell: Callable[[Any], None], *, batch: int, side: int) -> StepCost:
+    with cpu_threads(steps.threads):
+        return extended_cost(steps.cost, batch, side)
+
+
+def extended_cost(cost: Callable[[int, int], StepCost], batch: int, side: int) -> StepCost:
+    """Cost of a step, by steps that grow until one takes long.
+
+    What it takes beyond the largest step made is taken to grow with the pixels as it did last.
+
+    Args:
+        cost: makes a step of so many samples with crops of such a side.
+        batch: samples of the step that is asked for.
+        side: of its crops.
+    """
+    known: list[tuple[int, StepCost]] = []
+    for count, width in _growing(batch, side):
+        step = cost(count, width)
+        if not known:  # warmed up
+            step = cost(count, width)
+        known.append((count * width**2, step))
+        if len(known) > 1 and step.seconds > LONG_SECONDS:
+            break
+    pixels = batch * side**2
+    if known[-1][0] == pixels:
+        return known[-1][1]
+    (small, low), (large, high) = known[-2:]
+    more = (pixels - large) / (large - small)
+    return StepCost(
+        seconds=high.seconds + more * max(high.seconds - low.seconds, 0),
+        memory=high.memory + round(more * max(high.memory - low.memory, 0)),
+        measured=False,
+    )
+
+
+def _growing(batch: int, side: int) -> Iterator[tuple[int, int]]:
+    """(samples, side): first larger crops, then more samples, up to the size asked for."""
+    width, count = min(SMALLEST, side), 1
+    yield count, width
+    while width < side:
+        width = min(2 * width, side)
+        yield count, width
+    while count < batch:
+        count = min(2 * count, batch)
+        yield count, width
+
+
+# ---- losses
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """One loss.
+
+    Attributes:
+        name: such as "lpips".
+        value: with its weight.
+        gradient: length of its gradient, by which it moves the picture.
+        share: of the sum of the lengths of all gradients.
+    """
+
+    name: str
+    value: float
+    gradient: float
+    share: float
+
+
+def loss_magnitudes(
+    options: TrainingOptions, sample: Sample, device: torch.device
+) -> list[Magnitude]:
+    """Measure all losses on a sample enlarged by bicubic, where training begins.
+
+    All count as on; flow and discriminators are untrained.
+
+    Raises:
+        OptionsError: a loss needs a file of weights that cannot be used.
+    """
+    torch.manual_seed(options.manual_seed)
+    config = options.network_g.config()
+    flow = SpyNet(config.flow_channels, config.flow_levels).requires_grad_(False).to(device)
+    truth = (sample.gt.float() / 255)[None].to(device)
+    output = imresize(sample.lq.float() / 255, float(SCALE))[None].to(device).requires_grad_()
+    adversaries = new_adversaries(options, flow, torch.float32)
+    terms = Objective(options.train, device, flow, adversaries).terms(output, truth)
+    lengths = {
+        name: torch.linalg.vector_norm(torch.autograd.grad(term, output)[0]).item()
+        if term.requires_grad
+        else 0.0
+        for name, term in terms.items()
+    }
+    whole = sum(lengths.values()) or 1.0
+    return [
+        Magnitude(name, term.item(), lengths[name], lengths[name] / whole)
+        for name, term in terms.items()
+    ]

@@ -1,0 +1,1 @@
+"""What an option file says: YAML in BasicSR's vocabulary, read strictly."""

@@ -1,0 +1,156 @@
+"""A preview: a few short pieces spread over the film, enlarged, and a sheet of before and after."""
+
+import time as clock
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from iart.errors import InputError
+from iart.files.complete import complete_file
+from iart.model.upsample import SCALE
+from iart.pictures.resize import imresize
+from iart.progress import Progress
+from iart.upscaling.clip import upscale_frames
+from iart.upscaling.film.plan import encoding_of, open_source, plan_upscale
+from iart.upscaling.film.request import UpscaleRequest
+from iart.video.frame import Frame, VideoInfo
+from iart.video.write.writer import VideoWriter, is_folder
+
+PIECES = 4
+PIECE_FRAMES = 24
+SHEET_PIXELS = (480, 640)
+"""Height and width of what the sheet shows of a picture at most: its middle."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a preview has written.
+
+    Attributes:
+        video: the pieces, one after the other, without sound.
+        sheet: PNG; a row per piece: enlarged by interpolation, and by the model.
+        frames: of the video.
+    """
+
+    video: Path
+    sheet: Path
+    frames: int
+
+
+def preview_video(
+    request: UpscaleRequest, model: nn.Module, *, progress: Callable[[Progress], None] | None = None
+) -> Preview:
+    """Enlarge pieces of a film: "out.mkv" becomes "out.preview.mkv" and "out.preview.png".
+
+    Earlier previews are replaced. The pieces look as they will in the film, but for the first and
+    last frames of each, which lack their context.
+
+    Args:
+        request: for the film; its tracks are left out.
+        model: enlarges `b t 3 h w`; runs where its parameters lie.
+        progress: called after every frame.
+
+    Raises:
+        IARTError: as for the film.
+    """
+    began = clock.monotonic()
+    output = Path(request.output)
+    name, suffix = (output.stem, output.suffix)
+    if is_folder(request.output):
+        name, suffix = output.name or output.absolute().name, ".mkv"  # "." has no name
+    video = output.parent / f"{name}.preview{suffix}"
+    sheet = video.with_suffix(".png")
+    with plan_upscale(request) as plan:
+        request, info, conform = plan.request, plan.info, plan.conform
+    # pictures without tracks, as a series of images has them
+    like = replace(conform.output(info), container="images", start_seconds=Fraction(0))
+    rows: list[UInt8[np.ndarray, "h w 3"]] = []
+    count, end = 0, Fraction(0)
+    with VideoWriter(video, like=like, scale=1, overwrite=True, **encoding_of(request)) as writer:
+        for piece in _pieces(request, info):
+            middle = _Middle()
+            begin = end
+            with open_source(piece) as reader:
+                frames = middle.before(conform.before(islice(reader, PIECE_FRAMES)))
+                for frame in middle.after(
+                    upscale_frames(
+                        frames,
+                        model,
+                        window=request.window,
+                        overlap=request.overlap,
+                        tile=request.tile,
+                    )
+                ):
+                    time = begin + frame.time - middle.first
+                    end = time + (frame.duration * frame.time_base or 1 / info.rate)
+                    writer.write(replace(conform.after(frame), pts=round(time / frame.time_base)))
+                    count += 1
+                    if progress is not None:
+                        progress(Progress(count, PIECES * PIECE_FRAMES, clock.monotonic() - began))
+            rows += middle.row()
+        if not rows:
+            raise InputError(f"cannot preview '{request.name}': it holds no frame")
+    with complete_file(sheet) as file:
+        Image.fromarray(np.concatenate(rows)).save(file, "png")
+    return Preview(video, sheet, count)
+
+
+def _pieces(request: UpscaleRequest, info: VideoInfo) -> list[UpscaleRequest]:
+    """Parts of what is read, in the clock of the file, evenly spread."""
+    if info.duration_seconds is None:
+        return [replace(request, start_seconds=info.start_seconds)]
+    length = min(PIECE_FRAMES / info.rate, info.duration_seconds / PIECES)
+    middles = ((number + Fraction(1, 2)) / PIECES for number in range(PIECES))
+    starts = [info.start_seconds + m * info.duration_seconds - length / 2 for m in middles]
+    return [replace(request, start_seconds=start, end_seconds=start + length) for start in starts]
+
+
+class _Middle:
+    """Keeps one frame of a piece, as it comes and as it becomes.
+
+    Attributes:
+        first: time of the first frame in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.first = Fraction(0)
+        self._before: Frame | None = None
+        self._after: Frame | None = None
+
+    def before(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Note the frame in the middle, or the last of fewer."""
+        for index, frame in enumerate(frames):
+            if index == 0:
+                self.first = frame.time
+            if index <= PIECE_FRAMES // 2:
+                self._before = frame
+            yield frame
+
+    def after(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Note what became of it."""
+        for index, frame in enumerate(frames):
+            if index <= PIECE_FRAMES // 2:
+                self._after = frame
+            yield frame
+
+    def row(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The middle of the picture, interpolated and enlarged; nothing if there was no frame."""
+        if self._before is None or self._after is None:
+            return []
+        interpolated = imresize(self._before.data[None], SCALE)[0]
+        return [np.concatenate([_cropped(interpolated), _cropped(self._after.data)], axis=1)]
+
+
+def _cropped(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "y x 3"]:
+    _, height, width = image.shape
+    y, x = (min(side, most) for side, most in zip((height, width), SHEET_PIXELS, strict=True))
+    top, left = (height - y) // 2, (width - x) // 2
+    cut = image[:, top : top + y, left : left + x].clamp(0, 1)
+    return (cut * 255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,223 @@
+"""One pass over a film that enlarges what is not kept yet, segment by segment.
+
+Every pass reads the whole film, and so finds the same segments and the same windows of the network.
+A pass takes a segment that nobody has finished or begun; of the others it only reads the frames.
+That is how a run goes on after a crash, and how several processes share the work.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from iart.parallel.pipeline import read_ahead, write_behind
+from iart.upscaling.budget import Tiling
+from iart.upscaling.clip import Step, enlarge_steps
+from iart.upscaling.enlarge import Enlarger
+from iart.upscaling.film.conform import Conform
+from iart.upscaling.film.job import End, Job, claim
+from iart.upscaling.film.plan import UpscalePlan, open_source
+from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.segments import FilmStore, PictureStore, Segment, Segments
+from iart.video.frame import Frame
+from iart.video.read.image_series import ImageReader
+from iart.video.read.reader import VideoReader
+from iart.video.write import segment as segment_files
+from iart.video.write.writer import writing_video
+
+# Frames between the threads: enough to bridge a burst (a window comes out of the network at once).
+READ_AHEAD = 8
+CONFORM_BEHIND = 2
+WRITE_BEHIND = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process must know to take part in a job; can be sent to other processes.
+
+    Attributes:
+        request: with borders found and times in the clock of the file.
+        folder: of the job.
+        store: what becomes of finished frames.
+        conform: what is done to frames before and after the network.
+        tiling: what the model is shown at once.
+    """
+
+    request: UpscaleRequest
+    folder: Path
+    store: FilmStore | PictureStore
+    conform: Conform
+    tiling: Tiling
+
+    @classmethod
+    def of(cls, plan: UpscalePlan, job: Job, tiling: Tiling) -> "Work":
+        """The work of a job."""
+        return cls(plan.request, job.folder, plan.store(job.segments), plan.conform, tiling)
+
+    def share(self, model: nn.Module, tell: Callable[[None], None]) -> End:
+        """Take part, as a task of a worker process: see `run`, with a message for each frame."""
+        with open_source(self.request) as reader:
+            return self.run(reader, model, lambda: tell(None))
+
+    def run(
+        self, reader: VideoReader | ImageReader, model: nn.Module, done: Callable[[], None]
+    ) -> End:
+        """Enlarge every segment that nobody else has.
+
+        Reading, the network, resampling, encoding and the end of the segment before go on at the
+        same time.
+
+        Args:
+            reader: of the source.
+            model: enlarges `b t 3 h w`; runs where its parameters lie.
+            done: called after each frame that was enlarged.
+
+        Raises:
+            OutputError: the disk is full, or writing fails otherwise.
+        """
+        share = _Share(self)
+
+        def pass_on(ticket: _Ticket) -> None:
+            frame = ticket.frame
+            write(ticket if frame is None else replace(ticket, frame=self.conform.after(frame)))
+
+        with (
+            read_ahead(self.conform.before(reader), READ_AHEAD) as frames,
+            _Sink(self) as sink,
+            write_behind(sink.write, WRITE_BEHIND) as write,
+            write_behind(pass_on, CONFORM_BEHIND) as conform,
+        ):
+            for frame, state in enlarge_steps(
+                map(share.step, frames), Enlarger(model, self.tiling)
+            ):
+                while share.tickets[0].is_kept:
+                    conform(share.tickets.popleft())
+                conform(replace(share.tickets.popleft(), frame=frame, state=state))
+                done()
+            for ticket in share.tickets:
+                conform(ticket)
+        return End(share.frames, share.segments, tuple(reader.losses))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """Where an enlarged frame belongs.
+
+    Attributes:
+        segment: its segment.
+        index: its number in the film.
+        slot: its slot in the segment, see `Store.slots`.
+        is_kept: whether an earlier run has enlarged it.
+        frame: what is to be written; None if it is kept, or not made yet.
+        state: of the network after it, at the end of a window.
+    """
+
+    segment: Segment
+    index: int
+    slot: Any
+    is_kept: bool
+    frame: Frame | None = None
+    state: Mapping[str, Tensor] | None = None
+
+
+class _Share:
+    """What of a film falls to this pass.
+
+    Attributes:
+        tickets: of the frames of our segments that have not been passed on yet.
+        frames: seen so far.
+        segments: seen so far.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.tickets: deque[_Ticket] = deque()
+        self.frames = self.segments = 0
+        self._folder, self._store = work.folder, work.store
+        self._slot_of = work.store.slots()
+        self._plan = Segments()
+        self._is_ours, self._usable = False, range(0)
+
+    def step(self, frame: Frame) -> Step:
+        """What is to be done with the next frame of the film."""
+        index, slot, segment = self.frames, self._slot_of(frame), self._plan.place(frame.cut)
+        begins_chain = segment.number == self.segments
+        self.frames += 1
+        if begins_chain:
+            self.segments += 1
+            kept = self._store.has_segment(segment)
+            self._is_ours = not kept and claim(self._folder, segment.number)
+            self._usable = self._store.usable(segment.number) if self._is_ours else range(0)
+        if not self._is_ours:
+            return Step(frame, is_wanted=False, begins_chain=begins_chain)
+        is_kept = index in self._usable
+        self.tickets.append(_Ticket(segment, index, slot, is_kept))
+        goes_on = self._usable and index == self._usable.stop
+        state = self._store.load_state(segment.number) if goes_on else None
+        return Step(frame, not is_kept, begins_chain, state)
+
+
+class _Sink:
+    """Writes frames in order; each segment is finished while the next one is under way."""
+
+    def __init__(self, work: Work) -> None:
+        self._output, self._store = Path(work.request.output), work.store
+        self._segment: Segment | None = None
+        self._writer: Any = None  # of the store
+        self._thread = ThreadPoolExecutor(1, "finish")
+        self._finishing: Future[None] | None = None
+        self._began = self._saved = time.monotonic()
+
+    def write(self, ticket: _Ticket) -> None:
+        """Write one frame, or take up the picture that is kept of it."""
+        with writing_video(self._output):
+            if ticket.segment != self._segment:
+                self._turn()
+                self._segment = ticket.segment
+                self._writer = self._store.open(ticket.segment, self._began)
+                self._saved = self._began
+            self._writer.write(ticket.frame, ticket.slot)
+        now = time.monotonic()
+        if ticket.state is not None and now - self._saved >= segment_files.KEEP_AFTER_SECONDS:
+            self._store.save_state(ticket.segment, ticket.index + 1, ticket.state)
+            self._saved = now
+
+    def __enter__(self) -> "_Sink":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with writing_video(self._output), self._thread:
+            if kind is None:
+                self._turn()
+                self._turn()
+            elif self._writer is not None:
+                self._writer.abort()
+
+    def _turn(self) -> None:
+        """Begin to finish the current segment, once the one before is finished."""
+        if self._finishing is not None:
+            self._finishing.result()
+        self._finishing = None
+        if self._writer is not None:
+            assert self._segment is not None
+            self._finishing = self._thread.submit(self._finish, self._writer, self._segment)
+            self._writer = None
+        self._began = time.monotonic()
+
+    def _finish(self, writer: Any, segment: Segment) -> None:
+        try:
+            writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+        self._store.forget_state(segment.number)

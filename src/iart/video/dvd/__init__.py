@@ -1,0 +1,1 @@
+"""DVDs: titles, their IFO files, and VOBs read as one program stream."""

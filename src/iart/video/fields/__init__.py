@@ -1,0 +1,1 @@
+"""Interlaced pictures and film in fields: recognised, and made whole frames."""

@@ -1,0 +1,1 @@
+"""Sound, subtitles and attachments: what becomes of each in the output."""
