@@ -144,7 +144,7 @@ def thumbnail(source: Path, frame: int) -> bytes:
         with av.open(str(_file_of(source, frame))) as container:
             stream = container.streams.video[0]
             rate = stream.average_rate or 25
-            if not source.is_dir():
+            if frame and not source.is_dir():
                 container.seek(int(frame / rate * av.time_base))
             image = next(container.decode(stream)).to_image()
     except (FFmpegError, InputError, IndexError, StopIteration, OSError, ValueError):

@@ -28,7 +28,7 @@ from iart.video.fields.classify import (
 )
 from iart.video.frame import VideoInfo
 from iart.video.read.probe import open_container
-from iart.video.read.timing import NTSC
+from iart.video.read.timing import NTSC, rewind
 
 _MAX_HEIGHT = 1152
 """There is no interlaced video of more rows."""
@@ -136,7 +136,10 @@ def _places(
     for place in range(count):
         time = info.start_seconds + duration * place / count
         try:
-            container.seek(int(time / base), stream=stream)
+            if place == 0:
+                rewind(container)
+            else:
+                container.seek(int(time / base), stream=stream)
         except FFmpegError:
             continue
         yield _look(_decode(container, stream), length)

@@ -17,6 +17,7 @@ from iart.video.open import open_video
 from iart.video.read.image_series import ImageReader, find_images
 from iart.video.read.probe import open_container
 from iart.video.read.reader import VideoReader
+from iart.video.read.timing import rewind
 
 SAMPLES = 40
 """Pictures that are looked at, evenly spread."""
@@ -90,7 +91,10 @@ def _of_video(info: VideoInfo) -> Iterator[np.ndarray]:
         for number in range(SAMPLES):
             time = info.start_seconds + duration * (2 * number + 1) / (2 * SAMPLES)
             try:
-                container.seek(round(time / info.time_base), stream=stream)
+                if number == 0:
+                    rewind(container)
+                else:
+                    container.seek(round(time / info.time_base), stream=stream)
                 frame = next(container.decode(stream), None)
             except (FFmpegError, OSError):
                 continue

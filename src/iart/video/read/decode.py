@@ -16,7 +16,7 @@ from iart.pictures.orientation import Orientation, orientation_of
 from iart.video.frame import Loss, VideoInfo
 from iart.video.read.join import JoinedClock
 from iart.video.read.marks import alpha_decoder
-from iart.video.read.timing import Clock, LossLog, is_seekable, is_timed_by_order
+from iart.video.read.timing import Clock, LossLog, is_seekable, is_timed_by_order, rewind
 
 _MAX_READ_ERRORS = 100
 """Consecutive failures to read a packet after which the rest of a file counts as lost."""
@@ -127,7 +127,7 @@ class Decoder:
                     break
                 if first.pts is not None and first.is_keyframe and first.pts <= ticks:
                     return first.pts
-            self._container.seek(-(2**62), any_frame=True)
+            rewind(self._container)
         return None
 
     def _packets(self) -> Iterator[Packet]:

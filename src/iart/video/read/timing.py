@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+from av.container import InputContainer
+
 from iart.video.frame import Loss
 
 NTSC = Fraction(1000, 1001)
@@ -159,6 +161,15 @@ class Clock:
             )
         else:
             self._regular = False
+
+
+def rewind(container: InputContainer) -> None:
+    """Go to the first packet; a seek to its own time may miss it, as it does in MPEG-PS.
+
+    Raises:
+        FFmpegError: the file cannot be sought.
+    """
+    container.seek(-(2**62), any_frame=True)
 
 
 def is_seekable(container: str) -> bool:
