@@ -36,7 +36,7 @@ class LoadModel:
         """Names and precisions to choose from."""
         files = [n for n in folder_paths.get_filename_list(FOLDER) if n.endswith(ENDINGS)]
         names = [*reversed(model_names()), *files]
-        precisions = ["float32", "bfloat16", "float16"]
+        precisions = ["auto", "float32", "bfloat16", "float16"]
         return {"required": {"name": (names,), "precision": (precisions,)}}
 
     def load(self, name: str, precision: str) -> tuple[nn.Module]:

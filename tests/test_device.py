@@ -62,10 +62,21 @@ def test_precision():
     assert pick_precision("float32", CPU) is torch.float32
     assert pick_precision("bfloat16", CPU) is torch.bfloat16
     assert pick_precision("float16", torch.device("cuda")) is torch.float16
+    assert pick_precision("auto", CPU) is torch.float32
     with pytest.raises(DeviceError, match="float16 needs a GPU"):
         pick_precision("float16", CPU)
     with pytest.raises(DeviceError, match="unknown precision 'half'"):
         pick_precision("half", CPU)
+
+
+@pytest.mark.parametrize(
+    ("capability", "chosen"), [((6, 1), torch.float32), ((7, 5), torch.float16)]
+)
+def test_auto_is_float16_on_gpus_with_tensor_cores(
+    capability: tuple[int, int], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert pick_precision("auto", torch.device("cuda")) is chosen
 
 
 def test_bfloat16_is_refused_where_a_gpu_lacks_it(monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,8 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 """What features may be computed in; flow and coordinates are float32 in every one of them."""
+TENSOR_CORES = (7, 0)
+"""Compute capability of the first GPUs whose float16 is faster than their float32."""
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -71,16 +73,31 @@ def threads_per_process(devices: Sequence[str]) -> int | None:
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """The type that features are computed in on `device`.
 
+    "auto" is float16 on GPUs of CUDA or ROCm that multiply it in tensor cores, else float32.
+
     Raises:
         DeviceError: the name is unknown, or the device cannot compute in it.
     """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
+        return torch.float16 if fast else torch.float32
     if name not in PRECISIONS:
-        raise DeviceError(f"unknown precision '{name}'. Pass {', '.join(PRECISIONS)}")
+        raise DeviceError(f"unknown precision '{name}'. Pass auto, {', '.join(PRECISIONS)}")
     if name == "float16" and device.type == "cpu":
         raise DeviceError("precision float16 needs a GPU. Pass float32 or bfloat16 on the CPU")
     if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"device '{device}' has no bfloat16. Pass float32 or float16")
     return PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """The one of `PRECISIONS`, by its type."""
+    return next(name for name, known in PRECISIONS.items() if known == dtype)
+
+
+def wider_precision(device: torch.device) -> str:
+    """For what float16 cannot hold: half as many bytes as float32 if the device computes in it."""
+    return "bfloat16" if device.type != "cuda" or torch.cuda.is_bf16_supported() else "float32"
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -61,8 +61,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- flags are keywords
 
 COMMAND_ONLY = {
-    *("model", "device", "devices", "precision", "threads", "quiet", "verbose"),
-    *("container", "images", "preview", "dry_run", "json", "progress_every"),
+    *("model", "device", "devices", "precision", "backend", "threads", "quiet"),
+    *("verbose", "container", "images", "preview", "dry_run", "json", "progress_every"),
 }
 
 

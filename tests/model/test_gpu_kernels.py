@@ -163,11 +163,28 @@ def test_the_network_gives_the_same(device: str, monkeypatch: pytest.MonkeyPatch
     expected = model(clip)
     if INTERPRETED:  # there is no GPU that it could suit
         monkeypatch.setattr(dispatch, "_suits_gpu", lambda *_: True)
-        monkeypatch.setattr("iart.model.iart.usable_backend", lambda name: name)
+        monkeypatch.setattr("iart.model.iart.usable_backend", lambda name, _: name)
     model.backend = "triton"
     out = model(clip)
     assert not out.equal(expected)  # or nothing was told to compute otherwise
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_trial_finds_that_they_work(device: str):
+    assert dispatch.failure_of_triton(torch.device(device)) is None
+
+
+def test_the_trial_finds_wrong_numbers(device: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu_kernels, "SNAP", 1.0)  # the cells to the right and below
+    failure = dispatch.failure_of_triton(torch.device(device))
+    assert failure == "its kernels give other numbers than PyTorch"
+
+
+@pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="here they run")
+def test_the_trial_tells_why_they_do_not_run():
+    failure = dispatch.failure_of_triton(torch.device("cpu"))
+    assert failure is not None
+    assert failure.startswith("its kernels do not run (")
 
 
 def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any], sm: int) -> Any:

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from iart.errors import OptionsError
 from iart.model import IART
 from iart.model.align import ImplicitAlign
-from iart.model.kernels import cpu, operators
+from iart.model.kernels import cpu, dispatch, operators
 from iart.model.kernels.dispatch import backend_in_use, usable_backend
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
@@ -255,13 +255,20 @@ def test_a_missing_folder_is_no_missing_compiler(
 
 def test_an_unknown_backend_is_refused():
     model = IART(SMALL)
-    with pytest.raises(OptionsError, match="unknown backend 'cuda': pass native, torch, triton"):
+    with pytest.raises(
+        OptionsError, match="unknown backend 'cuda': pass auto, native, torch, triton"
+    ):
         model.backend = "cuda"
     assert model.backend == "native"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_a_note_says_that_triton_has_none(caplog: pytest.LogCaptureFixture):
+    dispatch._lacking_of_triton.cache_clear()
     with caplog.at_level(logging.INFO, "iart"):
-        assert usable_backend("triton") == "torch"
-    assert "not triton: it needs Triton and a GPU" in caplog.text
+        assert usable_backend("triton", CPU) == "torch"
+    assert "not Triton: it needs a GPU" in caplog.text
+
+
+def test_auto_is_the_kernels_in_cpp_on_the_cpu():
+    assert usable_backend("auto", CPU) == "native"

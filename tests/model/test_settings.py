@@ -89,6 +89,11 @@ def test_load_model_sets_them():
     assert upscale(clip, deepcopy(half)).equal(upscale(clip, half))
 
 
+def test_auto_is_float32_in_cpp_on_the_cpu(half: IART):
+    half.precision = half.backend = "auto"
+    assert (half.precision, half.backend, half.widens) == ("float32", "native", False)
+
+
 def test_a_precision_that_the_device_lacks_is_refused(half: IART):
     with pytest.raises(DeviceError, match="float16 needs a GPU"):
         half.precision = "float16"

@@ -65,6 +65,41 @@ def test_tiles_are_as_good_as_the_whole_picture_for_any_weights(config: IARTConf
     assert worst_psnr(tiled, whole) > 55
 
 
+def test_windows_that_float16_cannot_hold_are_computed_in_bfloat16(
+    caplog: pytest.LogCaptureFixture,
+):
+    model, clip = with_formula_weights(IART(SMALL)).requires_grad_(False), noise(8, 3, 9, 13)
+    model._precision, model._widens = "float16", True  # as "auto" has it on a GPU
+    frames = [Frame(x, i, Fraction(1)) for i, x in enumerate(clip)]
+    tiling = Tiling(4, 1, None)
+
+    def states(enlarger: Enlarger, steps: list[Step]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        made = [(x.data, dict(state or {})) for x, state in enlarge_steps(steps, enlarger)]
+        return made
+
+    def kinds(made: list[tuple[Tensor, dict[str, Tensor]]]) -> set[torch.dtype]:
+        return {x.dtype for _, state in made for key, x in state.items() if key.endswith("_back")}
+
+    steps = [Step(frame) for frame in frames]
+    assert kinds(states(Enlarger(model, tiling), steps)) == {torch.float16}
+    assert not caplog.records
+    model.extract.weight *= 1e6
+    made = states(Enlarger(model, tiling), steps)
+    assert kinds(made) == {torch.bfloat16}
+    assert "float16 cannot hold" in caplog.text
+    assert len(caplog.records) == 1
+    expected = states(Enlarger(model.in_precision("bfloat16"), tiling), steps)
+    for (ours, _), (theirs, _) in zip(made, expected, strict=True):
+        assert ours.equal(theirs)
+    # where a run goes on, the state tells that its chain is in bfloat16
+    index = next(i for i, (_, state) in enumerate(made) if state)
+    rest = [Step(x, i > index) for i, x in enumerate(frames)]
+    rest[index + 1] = replace(rest[index + 1], state=made[index][1])
+    again = Enlarger(model, tiling)
+    for (ours, _), (theirs, _) in zip(states(again, rest), made[index + 1 :], strict=True):
+        assert ours.equal(theirs)
+
+
 def test_flow_in_pieces_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(enlarge, "FLOW_TILES", 2)
     model, clip = iart.load_model("light", "cpu"), moving(2, 40, 330)

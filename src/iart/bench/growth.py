@@ -89,8 +89,8 @@ def measure_growth(
     frames: int = 2,
     height: int = 96,
     width: int = 128,
-    precision: str = "float32",
-    backend: str = "native",
+    precision: str = "auto",
+    backend: str = "auto",
     repeats: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Growth:
@@ -104,8 +104,8 @@ def measure_growth(
         frames: of the clips whose pictures grow.
         height: of the pictures whose number grows, and the smallest otherwise; whole windows.
         width: see height; tiles are twice as wide.
-        precision: one of `iart.device.PRECISIONS`.
-        backend: one of `iart.model.kernels.dispatch.BACKENDS`.
+        precision: see `load_network`.
+        backend: see `load_network`.
         repeats: passes.
         progress: is told passes done, and how many there are.
 
@@ -128,13 +128,13 @@ def measure_growth(
         if progress:
             progress(i + 1, len(seconds) * (repeats + 1))
     held = peaks_of_a_process if place.type == "cpu" else peaks_on_device
-    peaks = held(name, device, list(seconds), precision, model.backend)
+    peaks = held(name, device, list(seconds), model.precision, model.backend)
     costs = {
         size: Cost(size, seconds[size], peak) for size, peak in zip(seconds, peaks, strict=True)
     }
     by_frames, by_pixels, by_tiles = (tuple(costs[size] for size in part) for part in series)
     threads = torch.get_num_threads()
-    return Growth(name, str(place), precision, threads, by_frames, by_pixels, by_tiles)
+    return Growth(name, str(place), model.precision, threads, by_frames, by_pixels, by_tiles)
 
 
 def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[list[ClipSize], ...]:

@@ -6,7 +6,6 @@ projected once, the last block and what follows for the middle frame only, paddi
 """
 
 import json
-from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
@@ -91,9 +90,7 @@ class BenchResult:
         return max(stage.peak_bytes for stage in self.stages)
 
 
-def load_network(
-    name: str, device: str, precision: str = "float32", backend: str = "native"
-) -> IART:
+def load_network(name: str, device: str, precision: str = "auto", backend: str = "auto") -> IART:
     """What to measure: a name or file of `load_model`, or "full", the published configuration.
 
     Weights of "full" are random, the same every time: speed does not depend on them.
@@ -147,9 +144,7 @@ def measure(
     with torch.inference_mode():
         psnr = None
         if dtype != torch.float32:
-            exact = copy(model)  # of the same tensors
-            exact.precision = "float32"
-            psnr = _psnr(model(clip), exact(clip))
+            psnr = _psnr(model(clip), model.in_precision("float32")(clip))
         peaks = StagePeaks(device)
         with watched(model, peaks):
             model(clip)

@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import Option
 
 from iart.cli.console import count_display, reported
-from iart.cli.flags import Device, Json, Precision, Quiet, Threads, Verbose
+from iart.cli.flags import Backend, Device, Json, Precision, Quiet, Threads, Verbose
 from iart.runtime import cpu_threads
 
 
@@ -18,11 +18,8 @@ def bench(
     width: Annotated[int, Option(min=1, help="Width of the input, in pixels.")] = 128,
     repeats: Annotated[int, Option(min=1, help="Passes to measure; the fastest counts.")] = 3,
     device: Device = "auto",
-    precision: Precision = "float32",
-    backend: Annotated[
-        str,
-        Option(help="native (in C++ on the CPU, by g++), torch; for GPUs triton."),
-    ] = "native",
+    precision: Precision = "auto",
+    backend: Backend = "auto",
     threads: Threads = None,
     growth: Annotated[
         str | None,

@@ -189,9 +189,18 @@ Device = Annotated[
 Precision = Annotated[
     str,
     Option(
-        help="float32, bfloat16 or float16.",
+        help="float32, bfloat16, float16 or auto: float16 on GPUs, where it is faster.",
         rich_help_panel=NETWORK,
-        autocompletion=one_of("float32", "bfloat16", "float16"),
+        autocompletion=one_of("auto", "float32", "bfloat16", "float16"),
+    ),
+]
+Backend = Annotated[
+    str,
+    Option(
+        help="What computes attention: native (C++ on the CPU), torch, triton (GPUs) or auto: the"
+        " fastest that works.",
+        rich_help_panel=NETWORK,
+        autocompletion=one_of("auto", "native", "torch", "triton"),
     ),
 ]
 Overlap = Annotated[int, Option(help="Frames of context at either end of a window.")]

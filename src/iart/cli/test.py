@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from iart.cli.console import as_json, count_display, reported
 from iart.cli.flags import (
+    Backend,
     Device,
     Json,
     Overlap,
@@ -89,6 +90,7 @@ def score(
         str | None, Option(help="Devices that share the clips, a process each: cuda:0,cuda:1.")
     ] = None,
     precision: Precision = "float32",
+    backend: Backend = "auto",
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -130,6 +132,7 @@ def score(
                 device=device,
                 devices=None if devices is None else split_devices(devices),
                 precision=precision,
+                backend=backend,
                 command=command_line(),
                 progress=progress,
             )

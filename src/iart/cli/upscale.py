@@ -16,6 +16,7 @@ from iart.cli.console import (
     say,
 )
 from iart.cli.flags import (
+    Backend,
     Container,
     Device,
     Devices,
@@ -62,7 +63,8 @@ def upscale(
     ] = False,
     device: Device = "auto",
     devices: Devices = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    backend: Backend = "auto",
     threads: Threads = None,
     progress_every: Annotated[
         float, Option(min=0.1, help="Seconds between lines of progress, where no terminal is.")
@@ -102,7 +104,7 @@ def upscale(
         requests = [UpscaleRequest(name, target, **options) for name, target in pairs]
         names = [device] if devices is None else split_devices(devices)
         scope.enter_context(cpu_threads(threads or threads_per_process(names)))
-        network, workers = load_models(model, names, precision)
+        network, workers = load_models(model, names, precision, backend)
 
         def enlarge(request: "UpscaleRequest") -> None:
             if dry_run:
@@ -166,7 +168,8 @@ def info(
     container: Container = None,
     json: Json = False,
     device: Device = "auto",
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    backend: Backend = "auto",
     verbose: Verbose = False,
     **options: Any,
 ) -> None:
@@ -177,7 +180,7 @@ def info(
         from iart.weights import load_model
 
         options["drop"] = tuple(options["drop"] or ())
-        network = load_model(model, device, precision)
+        network = load_model(model, device, precision, backend=backend)
         found = []
         for number, work in enumerate(works_of(source)):
             lines = forecast(work, network, container=container, **options)

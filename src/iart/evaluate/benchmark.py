@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from iart.device import threads_per_process
+from iart.device import pick_device, pick_precision, precision_name, threads_per_process
 from iart.errors import IARTError, OptionsError
 from iart.evaluate.clips import Clip, find_clips, low_resolution_folder, make_low_resolution
 from iart.evaluate.made import make_frames
@@ -57,6 +57,7 @@ def run(
     device: str = "auto",
     devices: Sequence[str] | None = None,
     precision: str = "float32",
+    backend: str = "auto",
     command: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
@@ -86,7 +87,9 @@ def run(
         overlap: frames of context at either end of a window.
         device: where the network runs, as in `load_model`.
         devices: several that share the clips instead, a process each; one may be named twice.
-        precision: what features are computed in, as in `load_model`.
+        precision: what features are computed in, as in `load_model`. Not "auto" by default: scores
+            of different machines are to be comparable to the digit.
+        backend: what computes attention and alignment, as in `load_model`.
         command: what the record gives as its command; None for this process's own.
         progress: called with the number of frames scored so far, and of all; from several threads
             if there are several devices.
@@ -113,8 +116,11 @@ def run(
         weights, key = published_weights(chosen), key or chosen.key
     files = None if metric_weights is None else Path(metric_weights)
     task = ScoringTask(
-        chosen, weights, key, made, metrics, files, precision, window, overlap, images=None
+        chosen, weights, key, made, metrics, files, precision, backend, window, overlap, images=None
     )
+    places = [device] if devices is None else devices
+    used = (precision_name(pick_precision(precision, pick_device(name))) for name in places)
+    precision = ", ".join(dict.fromkeys(used))
     if devices is None:
         scorer = load_scorer(task, device)
     else:  # tells what is measured; the processes score

@@ -24,6 +24,7 @@ class ThereAndBack(nn.Module):
     Attributes:
         config: that of the network, if it has one.
         precision: that the network computes in.
+        widens: see `IART.widens`.
         passes: how often the network sees each frame at once.
     """
 
@@ -33,7 +34,17 @@ class ThereAndBack(nn.Module):
         super().__init__()
         self.network = network
         self.config = getattr(network, "config", None)
-        self.precision = getattr(network, "precision", "float32")
+        self.widens = getattr(network, "widens", False)
+
+    @property
+    def precision(self) -> str:
+        """See `IART.precision`."""
+        return getattr(self.network, "precision", "float32")
+
+    def in_precision(self, name: str) -> "ThereAndBack":
+        """The same network, of the same tensors, in another precision."""
+        assert isinstance(self.network, IART)
+        return ThereAndBack(self.network.in_precision(name))
 
     def forward(self, frames: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 4*h 4*w"]:
         """Enlarge a clip."""

@@ -64,6 +64,7 @@ class ScoringTask:
     metrics: tuple[str, ...]
     metric_weights: Path | None
     precision: str
+    backend: str
     window: int | None
     overlap: int
     images: Path | None
@@ -183,7 +184,7 @@ def load_scorer(task: ScoringTask, device: str, *, share: float = 1.0) -> Scorer
         )
     overlap = task.overlap
     check_windows(max(1, 2 * overlap + 1) if task.window is None else task.window, overlap)
-    model = load_model(task.weights, device, task.precision, key=task.key)
+    model = load_model(task.weights, device, task.precision, backend=task.backend, key=task.key)
     place = device_of(model)
     weights = str(task.weights)
     return Scorer(

@@ -5,6 +5,7 @@ Alignment", CVPR 2024. Letters in shapes: b batch, t time, c channels, h w low-r
 """
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.device import PRECISIONS, autocast, pick_precision
+from iart.device import PRECISIONS, autocast, pick_precision, precision_name
 from iart.errors import OptionsError
 from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
@@ -89,7 +90,7 @@ class IART(nn.Module):
     def __init__(self, config: IARTConfig) -> None:
         super().__init__()
         self.config = config
-        self._precision = "float32"
+        self._precision, self._widens = "float32", False
         c = config.channels
         self.extract = Conv(3, c)
         self.flow = SpyNet(config.flow_channels, config.flow_levels)
@@ -111,6 +112,7 @@ class IART(nn.Module):
         """What features are computed in: "float32", "bfloat16" or "float16".
 
         Weights, flow and coordinates stay float32. "float32" leaves autocast as the caller has it.
+        May be set to "auto": float16 where the weights lie on a GPU, float32 elsewhere.
 
         Raises:
             DeviceError: on setting: unknown, or the model's device cannot compute in it.
@@ -119,14 +121,30 @@ class IART(nn.Module):
 
     @precision.setter
     def precision(self, name: str) -> None:
-        pick_precision(name, self.extract.weight.device)
-        self._precision = name
+        self._precision = precision_name(pick_precision(name, self.extract.weight.device))
+        self._widens = name == "auto" and self._precision == "float16"
+
+    @property
+    def widens(self) -> bool:
+        """Whether float16 was chosen by "auto".
+
+        Then the functions that enlarge clips look for values that are not finite, and compute such
+        windows in a wider type. `forward` does not: to look means to wait for the GPU.
+        """
+        return self._widens
+
+    def in_precision(self, name: str) -> "IART":
+        """The same network, of the same tensors, in another precision."""
+        other = copy(self)
+        other.precision = name
+        return other
 
     @property
     def backend(self) -> str:
         """What computes attention and alignment: one of `iart.model.kernels.dispatch.BACKENDS`.
 
-        What this machine cannot have becomes "torch" when it is set; a log line says so.
+        May be set to "auto": the fastest that works where the weights lie. What this machine cannot
+        have becomes "torch" when it is set; a log line says so.
 
         Raises:
             OptionsError: on setting: unknown.
@@ -135,7 +153,7 @@ class IART(nn.Module):
 
     @backend.setter
     def backend(self, name: str) -> None:
-        name = usable_backend(name)
+        name = usable_backend(name, self.extract.weight.device)
         for part in self._attending():
             part.backend = name
 

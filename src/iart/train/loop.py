@@ -129,6 +129,7 @@ class _Run:
         own = options.path.resume_state or self.folder.latest_state()
         self.resumed: Path | None = fabric.broadcast(own)
         self.model = new_network(options, resumed=self.resumed is not None).to(fabric.device)
+        self.model.backend = "auto"
         self.state = new_state(self.model, options, precision)
         if self.resumed is not None:
             self.state.load(self.resumed)

@@ -99,6 +99,7 @@ class _Steps:
         self._frames, self.threads = frames, options.num_threads
         torch.manual_seed(options.manual_seed)
         model = IART(options.network_g.config()).train().to(device)
+        model.backend = "auto"
         self._state = new_state(model, options, precision)
         self._objective = Objective(options.train, device, model.flow, self._state.adversaries)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.device import release_memory
+from iart.device import release_memory, wider_precision
 from iart.errors import DeviceError
 from iart.model import IART
 from iart.model.flow import Flows, neighbour_flows
@@ -57,6 +57,7 @@ class Enlarger:
     ) -> None:
         self.model, self.tiling, self.tile_overlap = model, tiling, tile_overlap
         self.is_carried = isinstance(model, IART)
+        self._wider: nn.Module | None = None
 
     def enlarge(
         self, clip: Float[Tensor, "t 3 h w"], kept: slice, state: Mapping[str, Tensor] = NO_STATE
@@ -109,7 +110,8 @@ class Enlarger:
     def _windows(self, clip: Tensor, kept: slice, state: _State) -> tuple[Tensor, _State]:
         """Shorter windows where this one has become too long."""
         if len(clip) <= self.tiling.window:
-            return self._window(clip, kept, state)
+            large, state = self._window(clip, kept, state)
+            return (large.clamp_(0, 1) if self.is_carried else large.clamp(0, 1)), state
         first, end, _ = kept.indices(len(clip))
         large = clip.new_empty(end, 3, *(4 * side for side in clip.shape[-2:]))
         for part in plan_windows(
@@ -125,10 +127,36 @@ class Enlarger:
                     slice(part.keep_start - part.start, stop - part.start),
                     state,
                 )
-        return large[first:], state
+        return large[first:].clamp_(0, 1), state
 
     def _window(self, clip: Tensor, kept: slice, state: _State) -> tuple[Tensor, _State]:
-        model, like, tile = self.model, self._like(clip), self.tiling.tile
+        """Not clamped; in a wider precision where float16, if it was not asked for, cannot hold a value.
+
+        The state tells that an earlier window of a chain was such a one: so a run that goes on with
+        it computes what an uninterrupted one does.
+        """
+        if not getattr(self.model, "widens", False):
+            return self._computed(self.model, clip, kept, state)
+        maps = (x for name, x in state.items() if name.endswith("_back"))
+        if all(x.dtype == torch.float16 for x in maps):
+            large, after = self._computed(self.model, clip, kept, state)
+            if torch.stack([frame.isfinite().all() for frame in large]).all():
+                return large, after
+            del large, after
+        name = wider_precision(self._like(clip).device)
+        if self._wider is None:
+            _log.warning(
+                "precision auto: values that float16 cannot hold; the frames that have them are"
+                " computed in %s",
+                name,
+            )
+            self._wider = self.model.in_precision(name)
+        return self._computed(self._wider, clip, kept, state)
+
+    def _computed(
+        self, model: nn.Module, clip: Tensor, kept: slice, state: _State
+    ) -> tuple[Tensor, _State]:
+        like, tile = self._like(clip), self.tiling.tile
         height, width = clip.shape[-2:]
         if isinstance(model, IART):
             is_whole = self.tiling.is_whole(height, width)
@@ -141,10 +169,10 @@ class Enlarger:
                 flows = _flows(model, with_last(state, frames), FLOW_TILES * tile)
                 tiles = _Tiles(model, clip, tile, self.tile_overlap)
                 large, state = model.advance(frames, state, flows=flows, kept=kept, apply=tiles)
-            return large[0].clamp_(0, 1).to(clip), state
+            return large[0].to(clip), state
 
         def make(ys: slice, xs: slice) -> Tensor:
-            return model(clip[None, ..., ys, xs].to(like))[0, kept].clamp(0, 1).to(clip)
+            return model(clip[None, ..., ys, xs].to(like))[0, kept].to(clip)
 
         side = tile or max(height, width)
         return make_in_tiles(height, width, make, side, overlap=self.tile_overlap), NO_STATE

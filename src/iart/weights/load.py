@@ -46,9 +46,9 @@ def load_model(
 def load_model(
     name_or_path: str | Path = "light",
     device: str | torch.device = "auto",
-    precision: str = "float32",
+    precision: str = "auto",
     *,
-    backend: str = "native",
+    backend: str = "auto",
     key: str | None = None,
 ) -> IART | Bicubic:
     """A model ready to enlarge clips: in evaluation mode, on a device, without gradients.
@@ -57,10 +57,13 @@ def load_model(
         name_or_path: a name of `model_names()`, or a `.safetensors` or published `.pth` file. A
             name counts before a file of that name in the current folder.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
-        precision: what features are computed in: "float32", "bfloat16" or "float16"; weights, flow
-            and coordinates stay float32. The model remembers it: `model.precision`.
+        precision: what features are computed in: "float32", "bfloat16", "float16", or "auto":
+            float16 on a GPU, float32 elsewhere; weights, flow and coordinates stay float32. The
+            model remembers it: `model.precision`. Where "auto" has chosen float16, `upscale` and
+            its like compute windows anew, in bfloat16, that it cannot hold; `model(clip)` does not.
         backend: what computes attention and alignment: "native" (C++ on the CPU, else PyTorch),
-            "torch" or, for GPUs, "triton".
+            "torch", for GPUs "triton", or "auto": the fastest that works on the device. The model
+            remembers it: `model.backend`.
         key: which weights of a published file to take, if it holds several; by default
             "params_ema" (the smoothed ones) if present, else "params".
 

@@ -1,7 +1,7 @@
 """Which code computes attention and alignment: PyTorch's, C++ on the CPU or Triton on GPUs."""
 
-import importlib.util
 import logging
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,27 +14,85 @@ from iart.model.kernels import cpu, operators, plain
 BACKENDS = ("native", "torch", "triton")
 """What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
 they can be had; these operations alone; or, on a GPU and without a gradient, our Triton kernels."""
+CAPABILITY = (8, 0)
+"""Of GPUs for the Triton kernels, at least."""
 GPU_CHANNELS = 64
 """Of a head, that the Triton kernels can take at most."""
 _log = logging.getLogger(__name__)
 
 
-def usable_backend(name: str) -> str:
-    """The backend of that name, or "torch" if this machine lacks it; a log line then says why.
+def usable_backend(name: str, device: torch.device) -> str:
+    """The backend of that name, or "torch" if there is none on the device; a log line says why.
+
+    "auto" is the fastest that works there: on GPUs "triton", else "native". Which one a GPU has is
+    told once.
 
     Raises:
         OptionsError: no such backend.
     """
-    if name not in BACKENDS:
-        raise OptionsError(f"unknown backend '{name}': pass {', '.join(BACKENDS)}")
-    if name == "triton":
-        # PyTorch for GPUs brings it along; older ones have no products of bfloat16.
-        usable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
-        if not usable or importlib.util.find_spec("triton") is None:
-            lacking = "it needs Triton and a GPU of compute capability 8.0"
-            _log.info("the backend is torch, not %s: %s", name, lacking)
-            return "torch"
+    if name not in ("auto", *BACKENDS):
+        raise OptionsError(f"unknown backend '{name}': pass auto, {', '.join(BACKENDS)}")
+    if name == "auto":
+        name = "triton" if device.type == "cuda" else "native"
+    if name == "triton" and _lacking_of_triton(device) is not None:
+        return "torch"
     return name
+
+
+@cache
+def _lacking_of_triton(device: torch.device) -> str | None:
+    """Why the Triton kernels cannot be used there; None if they can. Told once for each device."""
+    lacking = None
+    # Older GPUs have no products of bfloat16.
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
+        lacking = "it needs a GPU of compute capability 8.0"
+    else:
+        lacking = failure_of_triton(device)
+    if lacking is None:
+        _log.info("attention and alignment: Triton kernels on %s", device)
+    else:
+        _log.info("attention and alignment: PyTorch's operations, not Triton: %s", lacking)
+    return lacking
+
+
+def failure_of_triton(device: torch.device) -> str | None:
+    """Try the Triton kernels on a few numbers: None if PyTorch gives the same, else what is wrong.
+
+    They are compiled on the spot, by Triton and a C compiler: much of that may be missing or old.
+    """
+    try:
+        from iart.model.kernels import gpu
+    except ImportError as error:
+        return str(error)
+    generator = torch.Generator().manual_seed(0)
+    for dtype, tolerance in ((torch.float16, 2**-8), (torch.float32, 1e-4)):
+
+        def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device, dtype)
+
+        windows = *numbers(3, 2, 2, 48, 12), numbers(2, 48, 48)
+        query, *maps = numbers(3, 30, 24)
+        moves = 2 * numbers(30, 2, dtype=torch.float32)
+        biases, size, places = numbers(2, 4, 24), (5, 6), torch.arange(30, device=device)
+        try:
+            got = (
+                gpu.attend(*windows),
+                gpu.resample(query, *maps, *biases, moves.floor(), size, heads=2),
+            )
+        except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
+            lines = str(error).strip().splitlines()
+            return f"its kernels do not run ({lines[0] if lines else type(error).__name__})"
+        q, k, v, b = (x.float() for x in windows)
+        asks, key, value = (x.float() for x in (query, *maps))
+        asks, (key_bias, value_bias) = asks.view(30, 2, 12), biases.float().unbind()
+        expected = (
+            attend_fused(q, k, v, b),
+            plain.resample(asks, key, value, (key_bias, value_bias), moves.floor(), places, size),
+        )
+        for ours, theirs in zip(got, expected, strict=True):
+            if not torch.allclose(ours.float(), theirs, rtol=tolerance, atol=tolerance):
+                return "its kernels give other numbers than PyTorch"
+    return None
 
 
 def backend_in_use(backend: str, device: torch.device, dtype: torch.dtype) -> str:

@@ -134,7 +134,9 @@ class UpscalePlan:
             "source": ", ".join(str(Path(name).absolute()) for name in names),
             CONTENT: source_fingerprint(source),
             "model": model_fingerprint(model),
-            "precision": getattr(model, "precision", "float32"),
+            "precision": "auto"
+            if getattr(model, "widens", False)
+            else getattr(model, "precision", "float32"),
         }
 
 

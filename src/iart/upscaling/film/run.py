@@ -133,7 +133,7 @@ def run(
 
 
 def load_models(
-    name: str, devices: Sequence[str], precision: str = "float32"
+    name: str, devices: Sequence[str], precision: str = "auto", backend: str = "auto"
 ) -> tuple[nn.Module, list[LoadModel]]:
     """A model on the first device; and functions that load it on the others, for worker processes.
 
@@ -141,6 +141,7 @@ def load_models(
         name: see `iart.weights.load_model`.
         devices: at least one; the same one may come twice.
         precision: see `iart.weights.load_model`.
+        backend: see `iart.weights.load_model`.
 
     Raises:
         WeightsError: no such model.
@@ -148,7 +149,7 @@ def load_models(
     """
     threads_per_process(devices)  # are they there?
     loaders: list[LoadModel]
-    loaders = [partial(load_model, name, device, precision) for device in devices]
+    loaders = [partial(load_model, name, device, precision, backend=backend) for device in devices]
     return loaders[0](), loaders[1:]
 
 
