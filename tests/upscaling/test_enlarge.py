@@ -74,8 +74,7 @@ def test_windows_that_float16_cannot_hold_are_computed_in_bfloat16(
     tiling = Tiling(4, 1, None)
 
     def states(enlarger: Enlarger, steps: list[Step]) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        made = [(x.data, dict(state or {})) for x, state in enlarge_steps(steps, enlarger)]
-        return made
+        return [(x.data, dict(state or {})) for x, state in enlarge_steps(steps, enlarger)]
 
     def kinds(made: list[tuple[Tensor, dict[str, Tensor]]]) -> set[torch.dtype]:
         return {x.dtype for _, state in made for key, x in state.items() if key.endswith("_back")}

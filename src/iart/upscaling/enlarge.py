@@ -130,7 +130,7 @@ class Enlarger:
         return large[first:].clamp_(0, 1), state
 
     def _window(self, clip: Tensor, kept: slice, state: _State) -> tuple[Tensor, _State]:
-        """Not clamped; in a wider precision where float16, if it was not asked for, cannot hold a value.
+        """Not clamped; in a wider precision where float16, chosen by "auto", cannot hold a value.
 
         The state tells that an earlier window of a chain was such a one: so a run that goes on with
         it computes what an uninterrupted one does.
