@@ -196,6 +196,7 @@ pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--border-color-pri
 .job .state { opacity: .85; font-style: italic; }
 button:focus-visible, a:focus-visible, input:focus-visible, pre:focus-visible,
 summary:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+button[role=tab].selected { color: var(--body-text-color) !important; transition: none; }
 .min_value, .max_value { color: var(--block-info-text-color) !important; }
 iframe.report { width: 100%; height: 46rem; border: 1px solid var(--border-color-primary); }
 """

@@ -172,7 +172,9 @@ def _with_tracks(
                 f"light: mastering display and content light are lost ({encode.encoding.encoder}"
                 " cannot write them; x264, x265 and svt-av1 can)"
             )
-        encoding = replace(encode.encoding, options=encode.encoding.options | light)
+        options = encode.encoding.options
+        joined = {k: ":".join([options[k], v]) if k in options else v for k, v in light.items()}
+        encoding = replace(encode.encoding, options=options | joined)
         encode = replace(encode, encoding=encoding)
     return replace(
         plan,

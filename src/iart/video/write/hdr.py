@@ -37,7 +37,7 @@ class Mastering:
         if encoder == "libx265":
             parts = [f"master-display={self._points(_steps)}"] if display else []
             parts += [f"max-cll={light}"] if light else []
-            return {"x265-params": ":".join(["log-level=none", *parts])} if parts else {}
+            return {"x265-params": ":".join(parts)} if parts else {}
         if encoder == "libx264":
             parts = [f"mastering-display={self._points(_steps)}"] if display else []
             parts += [f"cll={light}"] if light else []
