@@ -32,6 +32,26 @@ _FORMAT = "yuv4mpegpipe"
 _log = logging.getLogger(__name__)
 
 
+class _Counted:
+    """A file that is read once, and how much of it was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count, self.head = 0, b""
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        if self.head.count(b"\n") < 2:
+            self.head += data
+        return data
+
+    def is_cut(self, picture_bytes: int) -> bool:
+        """Whether it ended within a picture; FFmpeg drops that without a word."""
+        header, frame_header, *_ = [len(line) + 1 for line in self.head.split(b"\n")]
+        return (self.count - header) % (frame_header + picture_bytes) != 0
+
+
 class StreamReader(AbstractContextManager["StreamReader"]):
     """Iterates once over the pictures of a stream, taken as they are; like `VideoReader` otherwise.
 
@@ -55,7 +75,8 @@ class StreamReader(AbstractContextManager["StreamReader"]):
             OptionsError: the crop lies outside the picture.
         """
         try:
-            self._container = av.open(file, "r", format=_FORMAT)
+            self._file = _Counted(file)
+            self._container = av.open(self._file, "r", format=_FORMAT)
         except (FFmpegError, OSError, ValueError) as error:
             raise InputError(
                 "cannot read the standard input: it is no y4m stream. Pipe one in, such as"
@@ -92,7 +113,7 @@ class StreamReader(AbstractContextManager["StreamReader"]):
         decoder, detector = Decoder(self._container, self._source), CutDetector()
         self.losses = decoder.losses
         finish = Finish(self._source, self._container, decoder, self._crop)
-        told = False
+        told, count, size = False, 0, 0
         for picture in decoder:
             if picture.image.interlaced_frame and not told:
                 _log.info("fields: the stream is marked as interlaced, and taken as it is")
@@ -100,6 +121,14 @@ class StreamReader(AbstractContextManager["StreamReader"]):
             rgb, _ = finish(picture.image)
             cut = detector.is_cut(picture.image)
             yield Frame(rgb, picture.pts, self.info.time_base, picture.duration, cut)
+            count += 1
+            size = sum(
+                plane.width * plane.height * (1 + (self.info.bit_depth > 8))
+                for plane in picture.image.planes
+            )
+        if count and self._file.is_cut(size):
+            reason = "the stream ends within a picture"
+            self.losses.append(Loss(count / self.info.rate, None, reason))
 
 
 class StreamWriter(AbstractContextManager["StreamWriter"]):

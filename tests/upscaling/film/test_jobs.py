@@ -29,7 +29,7 @@ from iart.model.bicubic import Bicubic
 from iart.progress import Progress
 from iart.upscaling.clip import Step
 from iart.upscaling.film import job
-from iart.upscaling.film.job import open_job
+from iart.upscaling.film.job import KEPT_NOTES, End, finished_before, note_finished, open_job
 from iart.upscaling.film.run import load_models, upscale_video
 from iart.upscaling.film.worker import _Share
 from iart.video.frame import Frame
@@ -676,3 +676,19 @@ def test_names_that_the_locale_has_no_letters_for(tmp_path: Path, locale: dict[s
     errors = errors_at_end(process)
     assert process.returncode == 0, errors
     assert sorted(tmp_path.iterdir()) == sorted([source, output])
+
+
+def test_what_is_remembered_of_finished_outputs_does_not_grow(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    notes = tmp_path / "iart" / "finished"
+    notes.mkdir(parents=True)
+    for number in range(KEPT_NOTES):
+        (notes / f"{number}.json").touch()
+        os.utime(notes / f"{number}.json", (number, number))
+    output = tmp_path / "out.mkv"
+    output.write_bytes(b"film")
+    note_finished(output, {"command": "this"}, End(1, 1))
+    assert finished_before(output, {"command": "this"}) == End(1, 1)
+    left = {path.name for path in notes.iterdir()}
+    assert len(left) == KEPT_NOTES
+    assert "0.json" not in left

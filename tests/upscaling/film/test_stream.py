@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from iart.errors import InputError, OptionsError
+from iart.errors import DamagedInputError, InputError, OptionsError
 from iart.model.bicubic import Bicubic
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.run import upscale_video
@@ -90,6 +90,15 @@ def test_a_stream_becomes_the_same_as_a_file(monkeypatch, tmp_path, pixel_format
     assert [frame.time for frame in frames] == [index / RATE for index in range(COUNT)]
     for frame, other in zip(frames, others, strict=True):
         np.testing.assert_array_equal(frame.data.numpy(), other.data.numpy())
+
+
+@pytest.mark.parametrize("missing", [1, 64 * 48, 64 * 48 * 3 // 2 + 3])
+def test_a_stream_that_ends_within_a_picture_is_told(monkeypatch, tmp_path, missing):
+    with pytest.raises(DamagedInputError, match="within a picture") as caught:
+        _run(monkeypatch, _y4m()[:-missing], "out.mkv", preset="ultrafast")
+    assert [loss.start_seconds for loss in caught.value.losses] == [(COUNT - 1) / RATE]
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        assert len(list(reader)) == COUNT - 1
 
 
 def test_a_stream_becomes_a_file_and_a_part_of_it(monkeypatch, tmp_path):

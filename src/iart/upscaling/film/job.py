@@ -41,6 +41,9 @@ from iart.video.read.image_series import find_images
 CONTENT = "content of the source"
 """Name of what changes in an identity when a file of the source does."""
 
+KEPT_NOTES = 2000
+"""Of finished outputs; those noted first go."""
+
 
 @dataclass(frozen=True)
 class End:
@@ -246,6 +249,9 @@ def note_finished(output: Path, identity: Mapping[str, str], end: End) -> None:
         note.parent.mkdir(parents=True, exist_ok=True)
         content = {"identity": dict(identity), "output": source_fingerprint(output)}
         write_json(note, content | {"end": end.to_json()})
+        notes = sorted(note.parent.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        for old in notes[:-KEPT_NOTES]:
+            old.unlink(missing_ok=True)
 
 
 def finished_before(output: Path, identity: Mapping[str, str]) -> End | None:
