@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,10 +8,14 @@ from iart import device
 from iart.device import (
     autocast,
     available_devices,
+    download,
     free_memory,
     pick_device,
     pick_precision,
+    stored,
     threads_per_process,
+    unsigned,
+    upload,
 )
 from iart.errors import DeviceError
 
@@ -91,6 +96,27 @@ def test_autocast_changes_the_type_of_products_only_when_asked():
         assert (x @ x).dtype == torch.float32
     with autocast(CPU, torch.bfloat16):
         assert (x @ x).dtype == torch.bfloat16
+
+
+def test_numbers_of_16_bits_are_the_same_there_and_back():
+    numbers = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    there = unsigned(torch.from_numpy(numbers.view(np.int16)))
+    assert there.equal(torch.arange(2.0**16).view(256, 256))
+    np.testing.assert_array_equal(stored(there, numbers.dtype).numpy().view(np.uint16), numbers)
+    eight = there[:1]
+    assert stored(eight, np.dtype(np.uint8)).equal(torch.arange(256, dtype=torch.uint8)[None])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_numbers_go_to_a_gpu_and_come_back(dtype: type):
+    numbers = np.arange(200).reshape(10, 20).astype(dtype)
+    there = upload(numbers[:, 1:], torch.device("cuda"))
+    assert there.is_cuda
+    np.testing.assert_array_equal(there.cpu().numpy(), numbers[:, 1:])
+    back = download([there, there + 1], numbers.dtype)
+    np.testing.assert_array_equal(back[0], numbers[:, 1:])
+    np.testing.assert_array_equal(back[1], numbers[:, 1:] + 1)
 
 
 def test_free_memory():

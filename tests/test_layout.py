@@ -34,6 +34,7 @@ FLOORS = (
 )
 BESIDES = {
     "files": {"pictures"},
+    "pictures": {"device"},
     "data": {"weights"},
     "upscaling": {"weights"},
     "train": {"evaluate"},

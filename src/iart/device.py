@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int16, Shaped
+from torch import Tensor
 
 from iart.errors import DeviceError
 
@@ -109,6 +112,71 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Run in the types that tensors have, whatever `autocast` holds outside."""
     known = device.type != "meta"  # for which PyTorch has no autocast
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+def own_queue(device: torch.device) -> AbstractContextManager[object]:
+    """In the block, what this thread asks a GPU for goes beside what others ask, not after it.
+
+    Tensors may go from thread to thread once `wait_for` has returned; and what made them must not
+    let go of them before the thread that took them has called it, too.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what this thread has asked for; on the CPU it has already."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
+def upload(numbers: np.ndarray, device: torch.device) -> Float[Tensor, "h w"]:
+    """Bytes, unsigned numbers of 16 bits or float32 as float32 on a device.
+
+    They go to a GPU as they are stored, while the processor does other things.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(numbers.astype(np.float32))
+    wide = numbers.dtype == np.uint16  # with which PyTorch hardly computes
+    if wide:
+        numbers = numbers.view(np.int16)
+    pinned = device.type == "cuda"
+    dtype = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
+    waiting = torch.empty(numbers.shape, dtype=dtype, pin_memory=pinned)
+    waiting.numpy()[:] = numbers
+    there = waiting.to(device, non_blocking=pinned)
+    return unsigned(there) if wide else there.float()
+
+
+def download(planes: Sequence[Float[Tensor, "_ _"]], dtype: np.dtype) -> list[np.ndarray]:
+    """Whole numbers in float32, or any, as arrays of a type that `upload` takes.
+
+    Waits once for all, and not for what other threads have asked a GPU for. Arrays of planes on the
+    CPU stay float32.
+    """
+    device = planes[0].device
+    if device.type == "cpu":
+        return [plane.numpy() for plane in planes]
+    narrow = [stored(plane, dtype) for plane in planes]
+    pinned = device.type == "cuda"
+    made = [torch.empty(x.shape, dtype=x.dtype, pin_memory=pinned) for x in narrow]
+    for target, source in zip(made, narrow, strict=True):
+        target.copy_(source, non_blocking=pinned)
+    wait_for(device)
+    return [x.numpy().view(dtype) for x in made]
+
+
+def unsigned(bits: Int16[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """What numbers of 16 bits are without a sign."""
+    return bits.int().bitwise_and_(0xFFFF).float()
+
+
+def stored(plane: Float[Tensor, "h w"], dtype: np.dtype) -> Shaped[Tensor, "h w"]:
+    """Whole numbers in the bytes of a type; float32 stays."""
+    if dtype == np.uint16:
+        return plane.int().short()  # the lower 16 bits
+    return plane.to(torch.uint8) if dtype == np.uint8 else plane
 
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")

@@ -8,8 +8,24 @@ from av.video.reformatter import Interpolation
 
 from iart.errors import OptionsError
 from iart.pictures.chroma import downsample_chroma, upsample_chroma
-from iart.pictures.color import Color, color_for, from_rgb, is_supported, layout_of, to_rgb
-from iart.pictures.color_tags import SRGB, ColorTags, color_name, resolve_color
+from iart.pictures.color import (
+    Color,
+    _stored,
+    color_for,
+    from_rgb,
+    is_supported,
+    layout_of,
+    plane_numbers,
+    to_rgb,
+)
+from iart.pictures.color_tags import (
+    SRGB,
+    ColorTags,
+    color_name,
+    convert_primaries,
+    resolve_color,
+)
+from iart.pictures.resize import lanczos
 from tests.video.clips import picture
 
 PLANAR = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]
@@ -72,6 +88,50 @@ def test_red_has_the_numbers_of_the_standard(matrix: int, expected: tuple[int, i
     assert tuple(int(plane[0, 0]) for plane in _numbers(frame)) == expected
     back = to_rgb(frame, Color(1, 1, matrix, full_range=False))
     torch.testing.assert_close(back, red.contiguous(), atol=0.01, rtol=0)
+
+
+FORMATS = ["yuv420p", "yuvj420p", "yuv411p", "yuv422p10le", "gray10le", "gbrp", "gbrpf32le"]
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_what_a_gpu_computes_needs_no_numbers_of_the_cpu(pixel_format: str):
+    """As tensors without numbers show, which cannot be mixed with those of the CPU, nor looked at.
+
+    What is stored of a whole picture, as on a GPU, is what its strips are on the CPU.
+    """
+    image = torch.rand(3, 38, 46, generator=torch.Generator().manual_seed(2))
+    color, meta = Color(5, 6, 6, full_range=False), torch.device("meta")
+    frame = from_rgb(image, pixel_format, color)
+    there = to_rgb(frame, color, device=meta)
+    assert (there.device, there.shape) == (meta, image.shape)
+    there = lanczos(convert_primaries(there, 5, 1, 6), 20, 36)
+    layout, written = layout_of(pixel_format), color_for(pixel_format, color)
+    planes = _stored(there, 0, 20, layout, written)
+    assert {plane.device for plane in planes} == {meta}
+    assert sum(plane.shape == (20, 36) for plane in planes) >= 1
+
+    whole = _stored(image, 0, 38, layout, written)
+    tops = range(0, 38, 4)
+    for index, plane in enumerate(whole):
+        strips = [_stored(image, y, min(y + 4, 38), layout, written)[index] for y in tops]
+        torch.testing.assert_close(torch.cat(strips), plane, rtol=0, atol=1e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_a_gpu_gives_the_same_colours(pixel_format: str):
+    image = torch.rand(3, 38, 46, generator=torch.Generator().manual_seed(2))
+    color = Color(5, 6, 6, full_range=False)
+    frame = from_rgb(image, pixel_format, color)
+    there = to_rgb(frame, color, device=torch.device("cuda"))
+    torch.testing.assert_close(there.cpu(), to_rgb(frame, color), rtol=0, atol=1e-6)
+    layout = layout_of(pixel_format)
+    for ours, theirs in zip(
+        from_rgb(image.cuda(), pixel_format, color).planes, frame.planes, strict=True
+    ):
+        wide = (plane_numbers(x, layout).astype(np.float64) for x in (ours, theirs))
+        difference = np.abs(next(wide) - next(wide)).max()
+        assert difference <= (1e-6 if layout.floating else 1)
 
 
 def test_ycgco_is_inverted():

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from iart.device import own_queue, wait_for
 from iart.runtime import cpu_threads
 
 T = TypeVar("T")
@@ -57,6 +58,9 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
 
+CPU = torch.device("cpu")
+
+
 def _thread(name: str) -> ThreadPoolExecutor:
     """A thread whose tensor operations use a quarter of the cores that those of others use.
 
@@ -70,15 +74,22 @@ def _thread(name: str) -> ThreadPoolExecutor:
 
 
 @contextmanager
-def read_ahead(items: Iterable[T], capacity: int) -> Iterator[Iterator[T]]:
-    """Iterate over `items` in a thread that is at most `capacity` items ahead."""
+def read_ahead(
+    items: Iterable[T], capacity: int, device: torch.device = CPU
+) -> Iterator[Iterator[T]]:
+    """Iterate over `items` in a thread that is at most `capacity` items ahead.
+
+    What the thread computes on `device` goes beside the work of others, and is done when it comes.
+    """
     channel: Channel[T] = Channel(capacity)
 
     def fill() -> None:
         try:
-            for item in items:
-                if not channel.put(item):
-                    break
+            with own_queue(device):
+                for item in items:
+                    wait_for(device)
+                    if not channel.put(item):
+                        break
         finally:
             channel.close()
 
@@ -96,17 +107,22 @@ def read_ahead(items: Iterable[T], capacity: int) -> Iterator[Iterator[T]]:
 
 
 @contextmanager
-def write_behind(write: Callable[[T], None], capacity: int) -> Iterator[Callable[[T], None]]:
+def write_behind(
+    write: Callable[[T], None], capacity: int, device: torch.device = CPU
+) -> Iterator[Callable[[T], None]]:
     """Give a function that lets a thread call `write`, with at most `capacity` items waiting.
 
-    When the block ends, what waits is written; when it ends by an error, it is dropped.
+    When the block ends, what waits is written; when it ends by an error, it is dropped. An item is
+    passed on when it is done on `device`; what `write` computes there goes beside other work.
     """
     channel: Channel[T] = Channel(capacity)
 
     def drain() -> None:
         try:
-            for item in channel:
-                write(item)
+            with own_queue(device):
+                for item in channel:
+                    write(item)
+                    wait_for(device)
         finally:
             channel.close(drop=True)
 
@@ -114,6 +130,7 @@ def write_behind(write: Callable[[T], None], capacity: int) -> Iterator[Callable
         draining = thread.submit(drain)
 
         def put(item: T) -> None:
+            wait_for(device)
             if not channel.put(item):
                 draining.result()  # raises what stopped the writing
 

@@ -17,7 +17,7 @@ The transfer curve is not touched: R, G, B stay as non-linear as they were.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import av
@@ -30,6 +30,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float
 from torch import Tensor
 
+from iart.device import download, upload
 from iart.errors import InputError, OptionsError
 from iart.pictures.chroma import CHROMA_REACH, Siting, downsample_chroma, upsample_chroma
 
@@ -128,6 +129,7 @@ class Color:
 
 
 _YCGCO = 8
+_CPU = torch.device("cpu")
 
 _STRIP_PIXELS = 2**17
 _STRIP_STEP = 4
@@ -171,6 +173,14 @@ def luma_and_chroma(matrix: int) -> Tensor:
     return torch.stack([luma, (blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)])
 
 
+@lru_cache(maxsize=32)
+def _matrix_on(device: torch.device, matrix: int, *, inverse: bool = False) -> Tensor:
+    """`luma_and_chroma` in float32 on a device, or the way back."""
+    with torch.inference_mode(False):  # kept: a later gradient may go through it
+        there = luma_and_chroma(matrix)
+        return (torch.linalg.inv(there) if inverse else there).float().to(device)
+
+
 def color_for(pixel_format: str, color: Color) -> Color:
     """The colour description with which a picture of `color` is stored in a pixel format.
 
@@ -178,17 +188,14 @@ def color_for(pixel_format: str, color: Color) -> Color:
     source gets limited range and the matrix that belongs to its primaries (BT.709 if none does).
     """
     layout = layout_of(pixel_format)
-    primaries, transfer, matrix, full = (
-        color.primaries,
-        color.transfer,
-        color.matrix,
-        color.full_range,
-    )
+    primaries, matrix, full = color.primaries, color.matrix, color.full_range
     if layout.kind == "rgb":
-        return Color(primaries, transfer, RGB, full_range=True)
+        return Color(primaries, color.transfer, RGB, full_range=True)
     if matrix == RGB:
         matrix, full = _LUMA_OF_PRIMARIES.get(primaries, 1), layout.kind == "grey"
-    return Color(primaries, transfer, matrix, full_range=full or layout.jpeg or layout.floating)
+    return Color(
+        primaries, color.transfer, matrix, full_range=full or layout.jpeg or layout.floating
+    )
 
 
 def _scales(layout: Layout, full_range: bool) -> tuple[float, float, float, float]:
@@ -230,7 +237,7 @@ def repack(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
 
 
 def to_rgb(
-    frame: av.VideoFrame, color: Color, *, siting: Siting = "left"
+    frame: av.VideoFrame, color: Color, *, siting: Siting = "left", device: torch.device = _CPU
 ) -> Float[Tensor, "3 h w"]:
     """A decoded picture as RGB float32 in [0, 1]; numbers outside are clamped, alpha is dropped.
 
@@ -238,6 +245,7 @@ def to_rgb(
         frame: in any pixel format that FFmpeg decodes to.
         color: of which matrix and range are used (for YUV), range alone (for grey), nothing (RGB).
         siting: where 4:2:0 and 4:2:2 chroma samples lie; ignored for "yuvj" formats: centred.
+        device: where it is computed and stays.
 
     Raises:
         InputError: the pixel format cannot be converted.
@@ -249,10 +257,7 @@ def to_rgb(
         raise InputError(
             f"cannot convert pictures in pixel format {frame.format.name}: {error}"
         ) from error
-    planes = [
-        torch.from_numpy(plane_numbers(plain.planes[i], layout).astype(np.float32))
-        for i in layout.order
-    ]
+    planes = [upload(plane_numbers(plain.planes[i], layout), device) for i in layout.order]
     if layout.kind == "rgb":
         return (torch.stack(planes) / (1.0 if layout.floating else 2**layout.depth - 1)).clamp_(
             0, 1
@@ -265,7 +270,7 @@ def to_rgb(
     chroma = (torch.stack(planes[1:]) - chroma_offset) / chroma_scale
     siting = "centre" if layout.jpeg else siting
     chroma = upsample_chroma(chroma, (frame.height, frame.width), layout.step, siting)
-    inverse = torch.linalg.inv(luma_and_chroma(color_for(frame.format.name, color).matrix)).float()
+    inverse = _matrix_on(device, color_for(frame.format.name, color).matrix, inverse=True)
     ycc = torch.cat([luma[None], chroma])
     return torch.mm(inverse, ycc.flatten(1)).unflatten(1, luma.shape).clamp_(0, 1)
 
@@ -288,7 +293,7 @@ def _stored(
         planes = list(rgb if layout.floating else rgb.mul_(2**layout.depth - 1))
     else:
         scale, offset, chroma_scale, chroma_offset = _scales(layout, color.full_range)
-        ycc = torch.mm(luma_and_chroma(color.matrix).float(), rgb.flatten(1)).view_as(rgb)
+        ycc = torch.mm(_matrix_on(rgb.device, color.matrix), rgb.flatten(1)).view_as(rgb)
         planes = [ycc[0, above : above + bottom - top].mul_(scale).add_(offset)]
         if layout.kind == "yuv":
             siting: Siting = "centre" if layout.jpeg else "left"
@@ -307,7 +312,7 @@ def from_rgb(image: Float[Tensor, "3 h w"], pixel_format: str, color: Color) -> 
     which is what players assume without a tag.
 
     Args:
-        image: numbers outside [0, 1] are clamped.
+        image: on any device, where it is converted; numbers outside [0, 1] are clamped.
         pixel_format: FFmpeg's name; any that swscale writes.
         color: converted by `color_for(pixel_format, color)`, which is also what the frame says.
 
@@ -320,14 +325,16 @@ def from_rgb(image: Float[Tensor, "3 h w"], pixel_format: str, color: Color) -> 
         raise OptionsError(f"unknown pixel format {pixel_format!r}") from error
     color = color_for(pixel_format, color)
     _, height, width = image.shape
-    image = image.detach().to("cpu", torch.float32)
+    image = image.detach().float()
     frame = av.VideoFrame(width, height, layout.planar)
     targets = [plane_numbers(frame.planes[index], layout) for index in layout.order]
     steps = [1, *[layout.step[0]] * (len(targets) - 1)] if layout.kind == "yuv" else [1] * 3
-    for top, bottom in _strips(height, width):
+    on_cpu = image.device.type == "cpu"
+    for top, bottom in _strips(height, width) if on_cpu else [(0, height)]:
         planes = _stored(image, top, bottom, layout, color)
-        for target, step, plane in zip(targets, steps, planes, strict=False):
-            target[top // step : -(-bottom // step)] = plane.numpy()
+        arrays = download(planes, targets[0].dtype)
+        for target, step, plane in zip(targets, steps, arrays, strict=False):
+            target[top // step : -(-bottom // step)] = plane
     try:
         frame = repack(frame, pixel_format)
     except (FFmpegError, ValueError) as error:

@@ -7,7 +7,7 @@ with the image's area and still is done by matrix products.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from iart.device import without_autocast
 from iart.errors import OptionsError
 
 BLOCK_INPUTS = 32  # inputs from one block's first row to the next's; 16 to 64 are as fast on a CPU
@@ -29,7 +30,7 @@ class _Block:
     matrix: Float[Tensor, "rows inputs"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Band:
     """A matrix of `outputs` rows, cut into blocks; made by `Band.from_taps`, float64 on the CPU."""
 
@@ -56,15 +57,25 @@ class Band:
 
     def rows(self, image: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h2 w"]:
         """Apply along the height, in the image's own precision, autocast or not."""
-        with torch.autocast(image.device.type, enabled=False):
-            parts = [b.matrix.to(image) @ image[..., b.start : b.stop, :] for b in self.blocks]
+        with without_autocast(image.device):
+            parts = [matrix @ image[..., b.start : b.stop, :] for b, matrix in self._like(image)]
         return torch.cat(parts, dim=-2)
 
     def columns(self, image: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w2"]:
         """Apply along the width, in the image's own precision, autocast or not."""
-        with torch.autocast(image.device.type, enabled=False):
-            parts = [image[..., b.start : b.stop] @ b.matrix.to(image).mT for b in self.blocks]
+        with without_autocast(image.device):
+            parts = [image[..., b.start : b.stop] @ matrix.mT for b, matrix in self._like(image)]
         return torch.cat(parts, dim=-1)
+
+    def _like(self, image: Tensor) -> Iterator[tuple[_Block, Tensor]]:
+        return zip(self.blocks, _matrices(self, image.device, image.dtype), strict=True)
+
+
+@lru_cache(maxsize=64)
+def _matrices(band: Band, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Of the blocks, where and in the type in which they are multiplied; brought there once."""
+    with torch.inference_mode(False):
+        return tuple(block.matrix.to(device, dtype) for block in band.blocks)
 
 
 def imresize(image: Float[Tensor, "*b h w"], scale: int | float) -> Float[Tensor, "*b h2 w2"]:

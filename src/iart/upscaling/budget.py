@@ -87,6 +87,7 @@ def plan_tiling(
     tile: TileOption = "auto",
     frames: int | None = None,
     beside: int = 0,
+    beside_network: int = 0,
     share: float = 1.0,
 ) -> Tiling:
     """Decide what the network is shown at once, if that is left to us.
@@ -105,6 +106,7 @@ def plan_tiling(
             "whole": see `TileOption`.
         frames: of the clip, if it is short.
         beside: bytes that will be taken besides, where the clip lies: see `film_bytes`.
+        beside_network: bytes that will be taken where the model runs, if that is a GPU.
         share: of the free memory that falls to this process.
 
     Raises:
@@ -136,7 +138,10 @@ def plan_tiling(
         at_once *= getattr(model, "passes", 1)
         network, held = _bytes(model, tiling, at_once, height, width)
         held += beside
-        return {cpu: network + held} if device == cpu else {device: network, cpu: held}
+        if device == cpu:
+            return {cpu: network + held}
+        frames_there = FRAME * height * width * (at_once + 1)
+        return {device: network + frames_there + beside_network, cpu: held}
 
     def fits(tiling: Tiling) -> bool:
         return all(
@@ -165,8 +170,13 @@ def plan_tiling(
 
 def film_bytes(height: int, width: int) -> int:
     """What is taken beside the network while a film is read, enlarged and encoded at once."""
-    waiting = WAITING_FRAMES * FRAME + WAITING_ENLARGED * ENLARGED
-    return height * width * (waiting + ENCODER_PICTURES * SCALE**2 * 3 // 2)
+    waiting = waiting_bytes(height, width)
+    return waiting + height * width * (ENCODER_PICTURES * SCALE**2 * 3 // 2)
+
+
+def waiting_bytes(height: int, width: int) -> int:
+    """Of that, pictures on their way to and from the network, which lie where it runs."""
+    return height * width * (WAITING_FRAMES * FRAME + WAITING_ENLARGED * ENLARGED)
 
 
 def tile_multiple(model: nn.Module) -> int:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from itertools import repeat
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -108,7 +109,12 @@ class Enlarger:
         _log.warning("%s has run out of memory; from here on %s", device, smaller.describe(h, w))
 
     def _windows(self, clip: Tensor, kept: slice, state: _State) -> tuple[Tensor, _State]:
-        """Shorter windows where this one has become too long."""
+        """Shorter windows where this one has become too long.
+
+        Pictures that the network is shown in tiles lie on the CPU meanwhile, those made as well.
+        """
+        if not self.tiling.is_whole(*clip.shape[-2:]):
+            clip = clip.cpu()
         if len(clip) <= self.tiling.window:
             large, state = self._window(clip, kept, state)
             return (large.clamp_(0, 1) if self.is_carried else large.clamp(0, 1)), state
@@ -150,7 +156,7 @@ class Enlarger:
                 " computed in %s",
                 name,
             )
-            self._wider = self.model.in_precision(name)
+            self._wider = cast("IART", self.model).in_precision(name)
         return self._computed(self._wider, clip, kept, state)
 
     def _computed(

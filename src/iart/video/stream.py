@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+import torch
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
@@ -58,8 +59,10 @@ class StreamReader(AbstractContextManager["StreamReader"]):
     Attributes:
         info: what the header says.
         losses: a picture that is cut off.
+        device: see `VideoReader`.
     """
 
+    device = torch.device("cpu")
     info: VideoInfo
     losses: list[Loss]
 
@@ -112,7 +115,7 @@ class StreamReader(AbstractContextManager["StreamReader"]):
     def __iter__(self) -> Iterator[Frame]:
         decoder, detector = Decoder(self._container, self._source), CutDetector()
         self.losses = decoder.losses
-        finish = Finish(self._source, self._container, decoder, self._crop)
+        finish = Finish(self._source, self._container, decoder, self._crop, self.device)
         told, count, size = False, 0, 0
         for picture in decoder:
             if picture.image.interlaced_frame and not told:

@@ -18,7 +18,7 @@ import av
 from torch import nn
 
 from iart.files.complete import Destination
-from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling
+from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling, waiting_bytes
 from iart.upscaling.film.conform import Conform, check_hdr, plan_conform
 from iart.upscaling.film.job import CONTENT, model_fingerprint, source_fingerprint
 from iart.upscaling.film.request import UpscaleRequest
@@ -120,6 +120,7 @@ class UpscalePlan:
             overlap=self.request.overlap,
             tile=self.request.tile,
             beside=film_bytes(self.info.height, self.info.width),
+            beside_network=waiting_bytes(self.info.height, self.info.width),
             # Others on GPUs have a memory of their own.
             share=1 / processes if device_of(model).type == "cpu" else 1.0,
         )

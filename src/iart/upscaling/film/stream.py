@@ -12,6 +12,7 @@ from torch import nn
 from iart.errors import DamagedInputError, InputError, OptionsError
 from iart.parallel.pipeline import read_ahead, write_behind
 from iart.progress import Progress, UpscaleResult
+from iart.upscaling.budget import device_of
 from iart.upscaling.clip import upscale_frames
 from iart.upscaling.film.conform import check_hdr, plan_conform
 from iart.upscaling.film.plan import encoding_of, open_source, resolved
@@ -86,7 +87,8 @@ def run_stream(
         notes = (*conform.notes, *notes, *writer.notes)
         for note in (*notes, "stream: a run that stops cannot be resumed"):
             _log.info("%s", note)
-        count = 0
+        count, device = 0, device_of(model)
+        reader.device = device
 
         def write(frame: Frame) -> None:
             nonlocal count
@@ -99,8 +101,8 @@ def run_stream(
         with (
             writing_video(output),
             writer,
-            read_ahead(conform.before(reader), READ_AHEAD) as frames,
-            write_behind(write, CONFORM_BEHIND) as pass_on,
+            read_ahead(conform.before(reader), READ_AHEAD, device) as frames,
+            write_behind(write, CONFORM_BEHIND, device) as pass_on,
         ):
             for frame in upscale_frames(
                 frames,

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from iart.parallel.pipeline import read_ahead, write_behind
-from iart.upscaling.budget import Tiling
+from iart.upscaling.budget import Tiling, device_of
 from iart.upscaling.clip import Step, enlarge_steps
 from iart.upscaling.enlarge import Enlarger
 from iart.upscaling.film.conform import Conform
@@ -81,17 +81,18 @@ class Work:
         Raises:
             OutputError: the disk is full, or writing fails otherwise.
         """
-        share = _Share(self)
+        share, device = _Share(self), device_of(model)
+        reader.device = device
 
         def pass_on(ticket: _Ticket) -> None:
             frame = ticket.frame
             write(ticket if frame is None else replace(ticket, frame=self.conform.after(frame)))
 
         with (
-            read_ahead(self.conform.before(reader), READ_AHEAD) as frames,
+            read_ahead(self.conform.before(reader), READ_AHEAD, device) as frames,
             _Sink(self) as sink,
-            write_behind(sink.write, WRITE_BEHIND) as write,
-            write_behind(pass_on, CONFORM_BEHIND) as conform,
+            write_behind(sink.write, WRITE_BEHIND, device) as write,
+            write_behind(pass_on, CONFORM_BEHIND, device) as conform,
         ):
             for frame, state in enlarge_steps(
                 map(share.step, frames), Enlarger(model, self.tiling)

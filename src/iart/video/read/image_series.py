@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from av.error import FFmpegError
 
 from iart.errors import InputError, OptionsError
@@ -82,8 +83,10 @@ class ImageReader(AbstractContextManager["ImageReader"]):
     Attributes:
         info: of the first image; `path` is the folder.
         losses: met by the current or last iteration.
+        device: to which frames are brought; may be set before an iteration.
     """
 
+    device = torch.device("cpu")
     info: VideoInfo
     losses: list[Loss]
 
@@ -149,7 +152,7 @@ class ImageReader(AbstractContextManager["ImageReader"]):
                 if self._crop is not None:
                     image = self._crop.cut(image)
                     alpha = None if alpha is None else self._crop.cut(alpha)
-                yield Frame(image, index, 1 / self._rate, 1, cut, alpha)
+                yield Frame(image.to(self.device), index, 1 / self._rate, 1, cut, alpha)
 
     def _range(self) -> tuple[int, int]:
         """Indices [first, last) of the images that are asked for."""

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import torch
 from av.container import InputContainer
 from av.stream import Stream
 from torch import Tensor
@@ -40,8 +41,10 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         info: what the header and the first frames say, and what the frames will be.
         losses: damage met by the current or last iteration: parts that could not be decoded, an
             early end, times that had to be mended. Empty before the first frame.
+        device: where frames become RGB and stay; may be set before an iteration.
     """
 
+    device = torch.device("cpu")
     info: VideoInfo
     losses: list[Loss]
 
@@ -117,7 +120,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         context = None if start is None else start - _CONTEXT_SECONDS
         decoder = Decoder(container, source, start_seconds=context, logged=(start, end))
         self.losses = decoder.losses
-        finish = Finish(source, container, decoder, self._crop)
+        finish = Finish(source, container, decoder, self._crop, self.device)
         detector = CutDetector() if self._scenes else None
         for picture in treated(decoder, self._plan.treatment(source)):
             time = picture.pts * self.info.time_base
@@ -155,16 +158,21 @@ class Finish:
     """Makes RGB and alpha of pictures: coloured, upright, cropped."""
 
     def __init__(
-        self, source: VideoInfo, container: InputContainer, decoder: Decoder, crop: Crop | None
+        self,
+        source: VideoInfo,
+        container: InputContainer,
+        decoder: Decoder,
+        crop: Crop | None,
+        device: torch.device,
     ) -> None:
-        self._source, self._decoder, self._crop = source, decoder, crop
+        self._source, self._decoder, self._crop, self._device = source, decoder, crop, device
         self._stream = container.streams[source.stream_index]
         self._siting: Siting = chroma_siting(source.codec)
 
     def __call__(self, image: av.VideoFrame) -> tuple[Tensor, Tensor | None]:
         """A decoded picture, and where it is opaque."""
         color = picture_color(image, self._stream, self._source)
-        rgb = self._shown(to_rgb(image, color, siting=self._siting))
+        rgb = self._shown(to_rgb(image, color, siting=self._siting, device=self._device))
         alpha = alpha_of(image) if self._source.alpha else None
         return rgb, None if alpha is None else self._shown(alpha)
 
