@@ -36,7 +36,7 @@ def test_a_file(name: str, tmp_path: Path):
 @pytest.mark.slow
 def test_a_clip_in_memory(tmp_path: Path):
     lines = run("clip_in_memory", folder=tmp_path).splitlines()
-    assert [line.split(":")[0] for line in lines] == ["bicubic", "light"]
+    assert [line.split(":")[0] for line in lines] == ["bicubic", "dvd", "light"]
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def test_names_inside_are_taken(folder: Folder):
     assert folder.output("season/out", "mkv") == folder.root / "season" / "out.mkv"
     assert folder.output("out.mp4", "mkv") == folder.root / "out.mp4"
     assert folder.model("light") == "light"
+    assert folder.model("auto") == "auto"
     with pytest.raises(InputError):
         folder.model("../weights.pth")
 

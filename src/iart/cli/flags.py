@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 from typer import Argument, BadParameter, Option
 
 from iart.files.shipped import shipped_models
-from iart.upscaling.film.request import GROUPS, NETWORK, OUTPUT, options_of_requests
+from iart.upscaling.film.request import AUTO, GROUPS, NETWORK, OUTPUT, options_of_requests
 
 if TYPE_CHECKING:
     from iart.video.frame import Crop
@@ -167,8 +167,9 @@ Devices = Annotated[
 Model = Annotated[
     str,
     Option(
-        help="Name (`iart models` lists them) or a .safetensors or .pth file.",
-        autocompletion=one_of(*shipped_models()),
+        help="auto (by what the source is), a name (`iart models` lists them) or a .safetensors"
+        " or .pth file.",
+        autocompletion=one_of(AUTO, *shipped_models()),
     ),
 ]
 Container = Annotated[

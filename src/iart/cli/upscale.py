@@ -33,6 +33,7 @@ from iart.cli.flags import (
 )
 from iart.errors import IARTError, OptionsError
 from iart.runtime import cpu_threads
+from iart.upscaling.film.request import AUTO
 
 if TYPE_CHECKING:
     from iart.upscaling.film.request import UpscaleRequest
@@ -50,7 +51,7 @@ def upscale(
             " INPUT_x4.mkv beside the input).",
         ),
     ] = None,
-    model: Model = "light",
+    model: Model = AUTO,
     container: Container = None,
     images: Annotated[
         bool, Option("--images", help="Write PNG images to the output folder, not videos.")
@@ -81,9 +82,10 @@ def upscale(
         from iart.cli.inputs import make_folder, pair_up
         from iart.device import threads_per_process
         from iart.upscaling.film import forecast
+        from iart.upscaling.film.choice import Models
         from iart.upscaling.film.preview import preview_video
         from iart.upscaling.film.request import UpscaleRequest
-        from iart.upscaling.film.run import load_models, run
+        from iart.upscaling.film.run import run
         from iart.upscaling.film.stream import is_stream, run_stream
         from iart.video.stream import STREAM
 
@@ -104,9 +106,13 @@ def upscale(
         requests = [UpscaleRequest(name, target, **options) for name, target in pairs]
         names = [device] if devices is None else split_devices(devices)
         scope.enter_context(cpu_threads(threads or threads_per_process(names)))
-        network, workers = load_models(model, names, precision, backend)
+        models = Models(model, names, precision, backend)
 
         def enlarge(request: "UpscaleRequest") -> None:
+            choice = models.choose(request)
+            network, workers = models.load(choice)
+            if choice is not None and not quiet:
+                say(f"model: {choice}")
             if dry_run:
                 print_labelled(forecast.dry_run(request, network, processes=len(names)))
                 return
@@ -164,7 +170,7 @@ def _one_by_one(
 @with_options("overwrite")
 def info(
     source: Sources,
-    model: Model = "light",
+    model: Model = AUTO,
     container: Container = None,
     json: Json = False,
     device: Device = "auto",
@@ -176,14 +182,19 @@ def info(
     """Tell what `iart upscale` would do: sizes, tracks, memory and time."""
     with reported(verbose=verbose):
         from iart.cli.inputs import works_of
+        from iart.upscaling.film.choice import Models
         from iart.upscaling.film.forecast import forecast
-        from iart.weights import load_model
+        from iart.upscaling.film.request import UpscaleRequest
 
         options["drop"] = tuple(options["drop"] or ())
-        network = load_model(model, device, precision, backend=backend)
+        models = Models(model, [device], precision, backend)
         found = []
         for number, work in enumerate(works_of(source)):
+            choice = models.choose(UpscaleRequest(work, "output", **options))
+            network, _ = models.load(choice)
             lines = forecast(work, network, container=container, **options)
+            if choice is not None:
+                lines.append(("model", str(choice)))
             found.append(lines)
             if not json:
                 if number:
@@ -211,13 +222,13 @@ def demo(
     folder: Annotated[
         str, Option("--output", "-o", help="Folder for the videos and the picture.")
     ] = "demo",
-    model: Model = "light",
+    model: Model = AUTO,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Enlarge a clip that ships, and compare it with bicubic interpolation and the original."""
+    """Restore what a DVD has of a clip that ships, beside interpolation and the original."""
     with reported(quiet=quiet, verbose=verbose):
         from iart.demo import format_result, run
 

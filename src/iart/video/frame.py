@@ -230,6 +230,8 @@ class VideoInfo:
         profile: ICC profile that says what the colours of images mean, in place of `color`; empty
             without one.
         notes: what the frames do not tell of the source, one line each.
+        bits_per_pixel: of the video as stored, on average; where the container does not tell,
+            estimated from the size of the file. None for images and if unknown.
         color: with everything unspecified resolved, see `iart.pictures.color`.
         sample_aspect: width of a pixel over its height, as shown; 1 if square or unknown.
         rotation: degrees clockwise by which frames have been turned: 0, 90, 180 or 270.
@@ -277,6 +279,7 @@ class VideoInfo:
     alpha: bool = False
     profile: bytes = b""
     notes: tuple[str, ...] = ()
+    bits_per_pixel: float | None = None
 
 
 @dataclass(frozen=True)

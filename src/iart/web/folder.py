@@ -6,6 +6,7 @@ from pathlib import Path
 from iart.errors import InputError, OutputError
 from iart.files.images import VIDEO_ENDINGS, is_image, natural_key
 from iart.files.shipped import shipped_models
+from iart.upscaling.film.request import AUTO
 from iart.video.write.codecs import CONTAINERS
 
 OWN = ".iart"
@@ -60,9 +61,9 @@ class Folder:
         return sorted(inside, key=natural_key)[:MOST_ENTRIES]
 
     def models(self) -> list[str]:
-        """Names of models that ship, and files of weights at the top of the folder."""
+        """What `--model` takes: auto, models that ship, weights at the top of the folder."""
         files = [p.name for p in self.root.iterdir() if p.suffix in _WEIGHTS and self._is_inside(p)]
-        return [*reversed(shipped_models()), *sorted(files, key=natural_key)]
+        return [AUTO, *reversed(shipped_models()), *sorted(files, key=natural_key)]
 
     def model(self, name: str) -> str:
         """What `--model` takes.
@@ -70,7 +71,7 @@ class Folder:
         Raises:
             InputError: no such model in the folder.
         """
-        return name if name in shipped_models() else str(self.find(name))
+        return name if name in (AUTO, *shipped_models()) else str(self.find(name))
 
     def name(self, path: Path) -> str:
         """How the page calls a path below the folder."""

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio import themes
 
 from iart.errors import IARTError
-from iart.upscaling.film.request import GROUPS, OUTPUT, Flag, options_of_requests
+from iart.upscaling.film.request import AUTO, GROUPS, OUTPUT, Flag, options_of_requests
 from iart.video.write.codecs import CONTAINERS
 from iart.web import views
 from iart.web.command import CommandError, flags, info, preview_flags, run_iart
@@ -62,7 +62,7 @@ class Page:
         with gr.Row():
             self._again = gr.Button("Look again", size="sm")
             self._upload = gr.UploadButton("Add a video", size="sm", file_types=["video"])
-        self._model = gr.Dropdown(folder.models(), value="light", label="Model")
+        self._model = gr.Dropdown(folder.models(), value=AUTO, label="Model")
         self._container = gr.Dropdown(list(CONTAINERS), value="mkv", label="Container")
         self._options: dict[str, Any] = {}
         for name in _FIRST:

@@ -19,6 +19,9 @@ Source = str | Path | Sequence[str | Path]
 """A file that FFmpeg reads, a folder of images, a pattern such as "shot/*.png", or a list of
 images."""
 
+AUTO = "auto"
+"""In place of a model's name: the one that suits the source, see `iart.upscaling.film.choice`."""
+
 
 @dataclass(frozen=True)
 class Flag:

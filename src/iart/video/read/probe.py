@@ -3,9 +3,7 @@
 import stat
 from contextlib import nullcontext
 from fractions import Fraction
-from itertools import islice, pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import av
@@ -25,24 +23,11 @@ from iart.pictures.orientation import orientation_of
 from iart.video.dvd.disc import open_media, stated_duration
 from iart.video.frame import Chapter, Track, VideoInfo
 from iart.video.read.marks import may_be_transparent, read_marks
-from iart.video.read.timing import NTSC, clock_seconds, is_timed_by_order
+from iart.video.read.rates import bits_per_pixel, rate_of, time_base_of
+from iart.video.read.timing import clock_seconds, is_timed_by_order
 
 _PROBE_FRAMES = 6
 """So many frames are decoded to learn what headers do not tell (captions, interlacing, times)."""
-
-_DEFAULT_RATE = Fraction(25)
-
-_WITHOUT_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: bare video streams
-
-_MAX_RATE_EXCESS = Fraction(3, 2)
-"""A header's rate this many times that of the first frames is not believed."""
-
-_MEASURED_PACKETS = 240
-_COMMON_RATES = tuple(
-    Fraction(rate) * slower
-    for rate in (8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 100, 120)
-    for slower in (Fraction(1), NTSC)
-)
 
 _PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
 _ADVICE = "Pass a file with a video stream or a folder of images"
@@ -175,11 +160,7 @@ def _first_frames(
         raise cannot_read(path, f"no frame of its {name} video can be decoded{why}")
     first = frames[0].pts if not is_timed_by_order(container.format.name) else None
     start = first if first is not None else stream.start_time or 0
-    return first_packet, frames, start * _time_base(stream)
-
-
-def _time_base(stream: Stream) -> Fraction:
-    return stream.time_base or Fraction(1, 1000)
+    return first_packet, frames, start * time_base_of(stream)
 
 
 def _describe_stream(
@@ -191,7 +172,7 @@ def _describe_stream(
     start: Fraction,
 ) -> VideoInfo:
     frame = frames[0]
-    rate, variable = _rate(container, stream, frames)
+    rate, variable = rate_of(container, stream, frames)
     color = resolve_color(
         ColorTags.of(frame).over(ColorTags.of(stream.codec_context)),
         frame.format.name,
@@ -215,7 +196,7 @@ def _describe_stream(
         width=whole[0] if shown is None else shown.width,
         height=whole[1] if shown is None else shown.height,
         rate=rate,
-        time_base=_time_base(stream),
+        time_base=time_base_of(stream),
         frame_count=_frame_count(stream, duration, rate),
         duration_seconds=duration,
         start_seconds=start,
@@ -234,58 +215,17 @@ def _describe_stream(
         marks=marks,
         stored_size=None if shown is None else whole,
         alpha=may_be_transparent(stream, frames),
+        bits_per_pixel=bits_per_pixel(
+            container, stream, duration, rate * frame.width * frame.height
+        ),
     )
-
-
-def _rate(
-    container: InputContainer, stream: VideoStream, frames: list[av.VideoFrame]
-) -> tuple[Fraction, bool | None]:
-    """Frames per second, and whether it varies (None: cannot be told cheaply)."""
-    average, base, coded = stream.average_rate, stream.base_rate, stream.codec_context.framerate
-    if coded and (len(frames) == 1 or container.format.flags & _WITHOUT_TIMES):
-        # the container's rate is FFmpeg's guess then; the video's own headers tell
-        average = base = coded
-    rate = average or stream.guessed_rate or base or _DEFAULT_RATE
-    if base and abs(rate - base) <= rate / 1000:
-        rate = base
-    times = [frame.pts for frame in frames if frame.pts is not None]
-    seconds = (times[-1] - times[0]) * _time_base(stream) if times else 0
-    if seconds > 0 and rate * seconds > _MAX_RATE_EXCESS * (len(times) - 1):
-        rate = average = _measured_rate(container, stream, frames[0]) or rate
-    step = 1 / (rate * _time_base(stream))
-    uneven = not is_timed_by_order(container.format.name) and any(
-        abs((b - a) - step) > max(1, step / 8) and b > a for a, b in pairwise(times)
-    )
-    # soft telecine alternates by design and counts as varying, which it does
-    if uneven:
-        return rate, True
-    if base and average and "mp4" in container.format.name:  # its header times every frame
-        field_rate = abs(base - 2 * average) <= average / 1000
-        return rate, not (base == rate or field_rate)
-    return rate, None
-
-
-def _measured_rate(
-    container: InputContainer, stream: VideoStream, first: av.VideoFrame
-) -> Fraction | None:
-    """The rate at which the next packets are to be shown, for headers whose rate is nonsense."""
-    times = [packet.pts for packet in islice(container.demux(stream), _MEASURED_PACKETS)]
-    later = sorted(time for time in times if time is not None and time > (first.pts or 0))
-    steps = [after - before for before, after in pairwise(later) if after > before]
-    if not steps:
-        return None
-    # without the holes that packets already decoded have left
-    usual = [step for step in steps if step < 1.5 * median(steps)]
-    measured = len(usual) / (sum(usual) * _time_base(stream))
-    nearest = min(_COMMON_RATES, key=lambda common: abs(common - measured))
-    return nearest if abs(nearest - measured) < measured / 200 else measured.limit_denominator(1001)
 
 
 def _duration_seconds(
     container: InputContainer, stream: VideoStream, start: Fraction
 ) -> Fraction | None:
     if (stream.duration or 0) > 0 and "matroska" not in container.format.name:
-        seconds = (stream.duration or 0) * _time_base(stream)
+        seconds = (stream.duration or 0) * time_base_of(stream)
         if container.format.name in ("wtv", "asf"):  # when the stream ends, or nothing that fits
             seconds = max(seconds - start, Fraction(0))
         return seconds or None
