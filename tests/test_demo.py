@@ -13,12 +13,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iart import cli, demo
-from iart.demo import make_input, measure
+from iart.demo import first_fields, measure
 from iart.errors import OutputError
 from iart.pictures.degrade import degrade_bi, to_uint8
+from iart.video.frame import Crop, Frame
 from iart.video.read.reader import VideoReader
+from iart.video.write.writer import VideoWriter
 from iart.weights import model_names
-from tests.video.clips import make_clip
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "src" / "iart" / "assets"
@@ -59,10 +60,10 @@ def test_it_makes_videos_with_sound_and_a_picture(made: tuple[Path, str]):
     folder, printed = made
     names = ["bicubic.mp4", "compare.png", "iart.mp4", "input.mkv"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    for name, size in (("input.mkv", (160, 90)), ("iart.mp4", (640, 360))):
+    for name, size in (("input.mkv", (160, 88)), ("iart.mp4", (640, 352))):
         with VideoReader(folder / name, scenes=False) as video:
             assert (video.info.width, video.info.height) == size
-            assert sum(1 for _ in video) == 50
+            assert sum(1 for _ in video) == 25
         assert packets(folder / name) == packets(CLIP)
         assert name in printed
     with Image.open(folder / "compare.png") as picture:
@@ -95,33 +96,45 @@ def test_it_prints_scores(made: tuple[Path, str]):
     for line, name in zip(made[1].splitlines()[1:3], ("bicubic", "iart"), strict=True):
         label, psnr, unit, ssim = line.split()
         assert (label, unit) == (name, "dB")
-        assert float(psnr) == pytest.approx(29.06, abs=0.05)  # encoders differ a little
-        assert float(ssim) == pytest.approx(0.7556, abs=0.002)
+        assert float(psnr) == pytest.approx(27.88, abs=0.05)  # encoders differ a little
+        assert float(ssim) == pytest.approx(0.7070, abs=0.002)
 
 
 @pytest.mark.skipif("light" not in model_names(), reason="no trained model in the package yet")
 @pytest.mark.slow
 def test_the_model_that_ships_beats_bicubic(tmp_path: Path):
     result = demo.run(tmp_path / "demo")
-    assert result.scores.psnr > result.bicubic_scores.psnr + 0.3
+    assert result.scores.psnr > result.bicubic_scores.psnr + 0.2
     assert result.scores.ssim > result.bicubic_scores.ssim
 
 
-def test_the_input_is_the_exact_quarter(tmp_path: Path):
-    clip = make_clip(tmp_path / "clip.mp4", frames=3, audio=["eng"])
-    make_input(clip, tmp_path / "small.mkv")
-    with VideoReader(clip) as large, VideoReader(tmp_path / "small.mkv") as small:
-        for a, b in zip(large, small, strict=True):
-            assert to_uint8(b.data).equal(degrade_bi(to_uint8(a.data)))
-            assert a.time == b.time
-    assert packets(tmp_path / "small.mkv") == packets(clip)
+def test_the_input_is_what_a_disc_has(made: tuple[Path, str]):
+    """Woven of two moments, found to be so, and brought back to the first of them."""
+    with VideoReader(made[0] / "input.mkv") as disc:
+        assert disc.info.codec == "mpeg2video"
+        assert disc.info.fields is not None
+        assert (disc.info.fields.kind, disc.info.fields.top_first) == ("interlaced", True)
+        frames = [frame.data for frame in disc]
+    small = [degrade_bi(to_uint8(frame)) / 255 for frame in first_fields(CLIP)]
+    for index in (2, 5, 8):  # where it moves most
+        near = range(index - 2, index + 3)
+        distances = {i: float((frames[index] - small[i]).abs().mean()) for i in near}
+        assert min(near, key=distances.__getitem__) == index
+        assert distances[index] < 0.03
 
 
-def test_a_video_against_itself_is_perfect(tmp_path: Path):
-    clip = make_clip(tmp_path / "clip.mp4", frames=3)
-    (scores,) = measure([clip], clip)
-    assert scores.psnr == float("inf")
-    assert scores.ssim == pytest.approx(1.0)
+def test_the_original_against_itself_is_perfect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "SHOWN", Crop(64, 48, 200, 100))
+    frames = list(first_fields(CLIP))
+    assert len(frames) == 25
+    info = VideoReader(CLIP, crop=demo.SHOWN).info
+    exact = tmp_path / "exact.mkv"
+    with VideoWriter(exact, like=info, scale=1, codec="ffv1", pixel_format="bgr0") as writer:
+        for number, data in enumerate(frames):
+            writer.write(Frame(data, number, 1 / info.rate))
+    (scores,) = measure([exact], CLIP)
+    assert scores.psnr > 55  # of 8 bits
+    assert scores.ssim == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):

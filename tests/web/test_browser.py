@@ -127,7 +127,7 @@ def choose(page: Page, name: str) -> None:
 
 def test_choose_preview_and_slide(page: Page, tmp_path: Path):
     choose(page, "demo.mkv")
-    expect(page.locator("#found")).to_contain_text("640x360")
+    expect(page.locator("#found")).to_contain_text("640x352")
     page.locator("#preview").click()
     videos = page.locator("#viewer video")
     expect(videos).to_have_count(2, timeout=PATIENCE_MS)
@@ -136,7 +136,7 @@ def test_choose_preview_and_slide(page: Page, tmp_path: Path):
             "i => document.querySelectorAll('#viewer video')[i].readyState >= 2", arg=index
         )
     size = "v => [v.videoWidth, v.videoHeight, Math.round(10 * v.duration)]"
-    assert videos.nth(0).evaluate(size) == videos.nth(1).evaluate(size) == [640, 360, 10]
+    assert videos.nth(0).evaluate(size) == videos.nth(1).evaluate(size) == [640, 352, 10]
     page.locator("#viewer input[type=range]").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
@@ -175,7 +175,7 @@ def test_hostile_names_and_links(page: Page):
 
 def test_a_job_survives_the_death_of_its_server(browser: Browser, server: Server, tmp_path: Path):
     expected = tmp_path / "film_x4.mkv"
-    command = ["upscale", server.folder / "film.mkv", "-o", expected, "--model", "light"]
+    command = ["upscale", server.folder / "film.mkv", "-o", expected]
     reference = start_iart(*command)
     with opened(browser, server) as page:
         choose(page, "film.mkv")
