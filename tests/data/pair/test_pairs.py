@@ -1,9 +1,10 @@
 """Two discs of one film become pairs: the truth is known, so what was found is compared with it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -158,6 +159,59 @@ def test_shapes_of_pictures_may_differ(
             assert segment.framing.distance(truth, film[0][0].shape[1], film[0][0].shape[0]) <= 0.1
 
 
+def copied(source: Path, target: Path, container: str) -> Path:
+    """The same video in another container."""
+    with av.open(str(source)) as before, av.open(str(target), "w", format=container) as after:
+        stream = after.add_stream_from_template(before.streams.video[0], opaque=True)
+        for packet in before.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                after.mux(packet)
+    return target
+
+
+@pytest.mark.slow
+def test_discs_are_taken_as_they_come(discs: Discs, tmp_path: Path):
+    """A DVD of two VOBs, and a Blu-ray's stream, which cannot be sought."""
+    folder = tmp_path / "VIDEO_TS"
+    folder.mkdir()
+    whole = copied(discs.dvds["hard"], tmp_path / "whole.vob", "vob").read_bytes()
+    middle = len(whole) // 2 // 2048 * 2048
+    (folder / "VTS_01_1.VOB").write_bytes(whole[:middle])
+    (folder / "VTS_01_2.VOB").write_bytes(whole[middle:])
+    bluray = copied(discs.bluray, tmp_path / "00001.m2ts", "mpegts")
+    pairs = tmp_path / "pairs"
+    make_pairs(folder, bluray, pairs, clips=2)
+    hold_the_bars(outcome(replace(discs, dvds={"folder": folder}), "folder", pairs))
+    (folder / "VTS_01_2.VOB").write_bytes(whole[middle:-2048])
+    with pytest.raises(OutputError, match="pairs of other discs or settings"):
+        make_pairs(folder, bluray, pairs, clips=2)
+
+
+@pytest.mark.slow
+def test_scenes_in_which_the_framing_moves_are_left_out(discs: Discs, tmp_path: Path):
+    """Pan and scan: in scene 2 of the DVD the part that it shows moves by a sixth of it."""
+    film = list(discs.film)
+    count = discs.size.frames
+    room = discs.size.dvd[0] // 4
+    for n, moment in enumerate(film):
+        left = room // 2
+        if n // count == 2:
+            left = round(room * (n % count) / (count - 1) / 2) * 2
+        right = left + discs.size.dvd[0] - room
+        luma, *chroma = moment
+        blue, red = (plane[:, left // 2 : right // 2] for plane in chroma)
+        film[n] = luma[:, left:right], blue, red
+    aspect = discs.size.sample_aspect
+    dvd = fielded.write(tmp_path / "dvd.mkv", film, rate=fielded.FILM, sample_aspect=aspect)
+    result = make_pairs(dvd, discs.bluray, tmp_path / "pairs", clips=1)
+    verdicts: dict[int, list[str]] = {}
+    for segment in read_segments(tmp_path / "pairs" / "analysis" / "segments.jsonl"):
+        verdicts.setdefault(segment.first // count, []).extend(segment.verdicts)
+    assert KEPT not in verdicts[2]
+    assert result.kept >= 0.9 * (sum(map(bool, discs.partners)) - count)
+
+
 @pytest.mark.slow
 def test_films_at_720p(tmp_path: Path):
     large = make_discs(tmp_path, LARGE, kinds=["pal"])
@@ -182,7 +236,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(discs: Discs, tmp_path: Path):
             make_pairs(dvd, bluray, tmp_path / "a", clips=2, progress=progress)
 
     killed_at("frames checked", 200)
-    with (tmp_path / "a/analysis/segments.jsonl").open("a") as file:
+    with (tmp_path / "a/analysis/segments.part.jsonl").open("a") as file:
         file.write('{"scene": 5, "fir')  # killed while it wrote
     killed_at("clips written", 1)
     make_pairs(dvd, bluray, tmp_path / "a", clips=2)

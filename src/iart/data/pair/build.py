@@ -1,6 +1,6 @@
 """From two discs to a folder of pairs, in stages that a killed run does not do again.
 
-1  thumbnails of either disc       analysis/dvd.thumbnails, analysis/bluray.thumbnails
+1  small pictures of either disc   analysis/dvd.thumbnails, analysis/dvd.pictures, …
 2  the course of the film          quick, done each time
 3  segments registered, checked    analysis/segments.jsonl
 4  clips                           GT/…, LQ/…, and lists of them
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from iart.data.pair.check import check_course
+from iart.data.pair.check import check_course, picture_size
 from iart.data.pair.clips import (
     SHORTEST,
     Clip,
@@ -36,7 +36,7 @@ _SETTINGS = "pairs.json"
 _OURS = ("analysis", "GT", "LQ", "meta_info_train.txt", "meta_info_val.txt", "train.json",
          "val.json", "report.html", _SETTINGS, ".lock")  # fmt: skip
 _LEAST_MATCHED = 0.05  # of the frames, in films that are the same
-_VERSION = 1  # of the analysis: what another has left is not gone on with
+_VERSION = 2  # of the analysis: what another has left is not gone on with
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def make_pairs(
         thumbnails = []
         for disc, name in zip(discs, ("dvd", "bluray"), strict=True):
             path = target / "analysis" / f"{name}.thumbnails"
-            write_thumbnails(disc, path, partial(progress, f"frames of '{disc.path.name}' read"))
+            told = partial(progress, f"frames of '{disc.path.name}' read")
+            write_thumbnails(disc, path, picture_size(discs[0].active), told)
             thumbnails.append(Thumbnails(path))
         pair = thumbnails[0], thumbnails[1]
         course = find_course(
@@ -141,7 +142,9 @@ def make_pairs(
                 " frames of the first have a partner in the second"
             )
         path = target / "analysis" / "segments.jsonl"
-        segments = check_course(course, discs, pair, path, partial(progress, "frames checked"))
+        segments = check_course(
+            course, discs[0].active, pair, path, partial(progress, "frames checked")
+        )
         found = find_clips(segments, discs[0].active)
         kept = sum(segment.kept for segment in segments)
         if not found:

@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from iart.data.pair.disc import Cursor, Disc, Thumbnails
+from iart.data.pair.disc import Thumbnails
 from iart.data.pair.framing import Framing, band_passed, median, offsets, register, seen, similarity
 from iart.data.pair.moments import Course, Match
+from iart.video.frame import Crop
 
 _WIDEST = 360  # pixels that frames are looked at with
 _REGISTERED = 5  # frames of a segment that tell its framing
@@ -69,35 +69,47 @@ class Segment:
         return self.verdicts.count(KEPT)
 
 
+def picture_size(active: Crop) -> tuple[int, int]:
+    """(rows, columns) of the pictures that frames are looked at by, of either disc.
+
+    Args:
+        active: the DVD's picture without borders.
+    """
+    factor = max(1, math.ceil(active.width / _WIDEST))
+    return round(active.height / factor), round(active.width / factor)
+
+
 def check_course(
     course: Course,
-    discs: tuple[Disc, Disc],
+    active: Crop,
     thumbnails: tuple[Thumbnails, Thumbnails],
     path: Path,
     progress: Callable[[int, int], None],
 ) -> list[Segment]:
-    """Register all segments and check their frames; what a file holds already is not done again.
+    """Register all segments and check their frames; what files hold already is not done again.
 
     Args:
         course: how the films lie on each other.
-        discs: DVD and Blu-ray.
-        thumbnails: of both.
-        path: a line of JSON for each segment; lines are added.
+        active: the DVD's picture without borders.
+        thumbnails: of both; their larger pictures are dropped in the end.
+        path: a line of JSON for each segment; another file gathers them until all are there.
         progress: called with (frames done, frames in all).
     """
-    done = read_segments(path)
-    total = len(thumbnails[0])
-    start = done[-1].framing if done else course.framing
-    checker = _Checker(start, course.framing, discs, thumbnails)
-    checker.learn_framing(course.matches)
-    with path.open("a", encoding="utf-8") as file:
-        for match in course.matches[len(done) :]:
-            segment = checker.check(match)
-            file.write(json.dumps(asdict(segment)) + "\n")
-            file.flush()
-            done.append(segment)
-            progress(match.last, total)
-    return done
+    if not path.exists():
+        part = path.with_suffix(".part.jsonl")
+        done = read_segments(part)
+        start = done[-1].framing if done else course.framing
+        checker = _Checker(start, course.framing, active, thumbnails)
+        checker.learn_framing(course.matches)
+        with part.open("a", encoding="utf-8") as file:
+            for match in course.matches[len(done) :]:
+                file.write(json.dumps(asdict(checker.check(match))) + "\n")
+                file.flush()
+                progress(match.last, len(thumbnails[0]))
+        part.rename(path)
+    for each in thumbnails:
+        each.drop_pictures()
+    return read_segments(path)
 
 
 def read_segments(path: Path) -> list[Segment]:
@@ -118,17 +130,12 @@ class _Checker:
         self,
         last: Framing,
         usual: Framing,
-        discs: tuple[Disc, Disc],
+        active: Crop,
         thumbnails: tuple[Thumbnails, Thumbnails],
     ) -> None:
-        active = discs[0].active
-        factor = max(1, math.ceil(active.width / _WIDEST))
-        self._height, self._width = round(active.height / factor), round(active.width / factor)
+        self._height, self._width = picture_size(active)
         self._pixel = active.width / self._width, active.height / self._height  # of the DVD
         self._active = active
-        self._cursors = [
-            Cursor(disc, partial(_luma, disc, self._height, self._width)) for disc in discs
-        ]
         self._thumbnails = thumbnails
         self._framing, self._usual = last, usual  # of the last segment, and of the film
 
@@ -178,8 +185,7 @@ class _Checker:
         return replace(result, framing=framing, spread=spread, gain=gain, level=level)
 
     def _pictures(self, disc: int, first: int, last: int) -> np.ndarray:
-        times = self._thumbnails[disc].times[first:last]
-        return np.stack(list(self._cursors[disc].read(times))).astype(np.float32)
+        return self._thumbnails[disc].pictures(first, last).astype(np.float32)
 
     def _placed(
         self, dvd: np.ndarray, bluray: np.ndarray, here: Int[np.ndarray, " n"]
@@ -237,12 +243,6 @@ class _Checker:
             else:
                 verdicts.append(KEPT)
         return verdicts, alike
-
-
-def _luma(
-    disc: Disc, height: int, width: int, start_seconds: float
-) -> Iterator[tuple[float, np.ndarray]]:
-    return disc.luma(height, width, start_seconds=start_seconds)
 
 
 def _all(verdicts: list[str], places: np.ndarray, verdict: str) -> list[str]:

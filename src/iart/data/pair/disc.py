@@ -1,27 +1,33 @@
 """The luma of a disc: small pictures of every frame, without colours, which cost ten times as much.
 
+A disc is decoded once. Thumbnails stay; larger pictures, which frames are compared by, are kept as
+JPEG until that is done: some 2 GB for a film, where decoding it again would take most of the time.
+
 Frames are those of `VideoReader`: the same treatment of fields gives the same frames at the same
 times, here of luma alone.
 """
 
+import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
-from av.container import InputContainer
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from iart.errors import DataError, InputError
 from iart.files.complete import complete_file
 from iart.pictures.chroma import Siting
 from iart.pictures.color import to_rgb
+from iart.video.dvd.disc import find_title
 from iart.video.fields.treat import Plan, plan_fields, treated
 from iart.video.filters import FilterChain
 from iart.video.frame import Crop, VideoInfo
@@ -34,7 +40,9 @@ from iart.video.read.timing import is_seekable
 
 THUMBNAIL = 32, 48
 """(rows, columns)."""
-_RECORD = np.dtype([("time", "<f8"), ("luma", "u1", THUMBNAIL)])
+_RECORD = np.dtype([("time", "<f8"), ("end", "<u8"), ("luma", "u1", THUMBNAIL)])
+"""Time, where its larger picture ends in the file of these, thumbnail."""
+_QUALITY = 90  # of JPEG: errors of a level or two, which are noise to what compares pictures
 _CONTEXT_SECONDS = 2  # as the reader decodes before the first frame that is asked for
 _BUFFERED = 256  # records
 _SAME = 1e-6  # seconds between times of the same frame
@@ -90,19 +98,16 @@ class Disc:
     @property
     def identity(self) -> dict[str, object]:
         """What tells this disc from others, as far as results depend on it."""
-        status = self.info.path.stat()
-        return {"name": self.path.name, "bytes": status.st_size, "modified": status.st_mtime_ns}
+        title = find_title(self.info.path)
+        files = [path.stat() for path in (title.files if title else [self.info.path])]
+        return {
+            "name": self.path.name,
+            "bytes": sum(file.st_size for file in files),
+            "modified": max(file.st_mtime_ns for file in files),
+        }
 
-    def luma(
-        self, height: int, width: int, *, start_seconds: float | None = None
-    ) -> Iterator[tuple[float, UInt8[np.ndarray, "h w"]]]:
-        """Time and active picture of each frame, reduced by the mean of the area.
-
-        Args:
-            height: of the small picture.
-            width: likewise.
-            start_seconds: from about this time on; None from the first frame.
-        """
+    def luma(self, height: int, width: int) -> Iterator[tuple[float, UInt8[np.ndarray, "h w"]]]:
+        """Time and active picture of each frame, reduced to a size by the mean of the area."""
         crop = self.active
         place = f"{crop.width}:{crop.height}:{crop.x}:{crop.y}"
         reduce = FilterChain([("crop", place), ("scale", f"{width}:{height}:flags=area")])
@@ -110,7 +115,7 @@ class Disc:
         with open_container(self.info.path) as container:
             pictures = (
                 Picture(planes.push(picture.image, 0)[0][1], picture.pts, picture.duration)
-                for picture in self._decoded(container, start_seconds)
+                for picture in Decoder(container, self.source)
             )
             for picture in treated(pictures, self.plan.treatment(self.source)):
                 small = reduce.push(picture.image, 0)[0][1]
@@ -127,23 +132,20 @@ class Disc:
         siting: Siting = chroma_siting(self.source.codec)
         with open_container(self.info.path) as container:
             stream = container.streams[self.source.stream_index]
-            pictures = self._decoded(container, start_seconds)
+            start = Fraction(start_seconds) - _CONTEXT_SECONDS
+            pictures = Decoder(container, self.source, start_seconds=start)
             for picture in treated(pictures, self.plan.treatment(self.source)):
                 color = picture_color(picture.image, stream, self.source)
                 rgb = partial(to_rgb, picture.image, color, siting=siting)
                 yield float(picture.pts * self.info.time_base), rgb
 
-    def _decoded(self, container: InputContainer, start_seconds: float | None) -> Decoder:
-        start = None if start_seconds is None else Fraction(start_seconds) - _CONTEXT_SECONDS
-        return Decoder(container, self.source, start_seconds=start)
-
 
 class Thumbnails:
-    """Thumbnails of all frames of a disc, in a file that is mapped into memory.
+    """Small pictures of all frames of a disc, in files; only what is looked at is in memory.
 
     Attributes:
         times: of the frames, in seconds.
-        luma: small pictures, `n 32 48`; only what is looked at is in memory.
+        luma: thumbnails, `n 32 48`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -157,10 +159,23 @@ class Thumbnails:
         records = np.memmap(path, _RECORD, "r")
         self.times: np.ndarray = np.array(records["time"])
         self.luma: np.ndarray = records["luma"]
+        self._ends, self._pictures = records["end"], _pictures_of(path)
 
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.times)
+
+    def pictures(self, first: int, last: int) -> UInt8[np.ndarray, "n h w"]:
+        """The larger pictures of [first, last), until `drop_pictures`."""
+        ends = [0 if first == 0 else int(self._ends[first - 1]), *self._ends[first:last].tolist()]
+        with self._pictures.open("rb") as file:
+            file.seek(ends[0])
+            stored = [io.BytesIO(file.read(end - start)) for start, end in pairwise(ends)]
+        return np.stack([np.asarray(Image.open(each)) for each in stored])
+
+    def drop_pictures(self) -> None:
+        """Remove the file of the larger pictures."""
+        self._pictures.unlink(missing_ok=True)
 
     @property
     def rate(self) -> float:
@@ -168,12 +183,19 @@ class Thumbnails:
         return (len(self) - 1) / float(self.times[-1] - self.times[0])
 
 
-def write_thumbnails(disc: Disc, path: Path, progress: Callable[[int, int], None]) -> None:
-    """Decode a disc once, and keep time and thumbnail of each frame; complete or not at all.
+def _pictures_of(path: Path) -> Path:
+    return path.with_suffix(".pictures")
+
+
+def write_thumbnails(
+    disc: Disc, path: Path, size: tuple[int, int], progress: Callable[[int, int], None]
+) -> None:
+    """Decode a disc once, and keep of each frame what `Thumbnails` has; complete or not at all.
 
     Args:
         disc: to look at.
-        path: of the file; nothing is done if it is there.
+        path: of the thumbnails, beside which the larger pictures go; nothing is done if it exists.
+        size: (rows, columns) of the larger pictures.
         progress: called with (frames done, frames expected).
 
     Raises:
@@ -184,9 +206,12 @@ def write_thumbnails(disc: Disc, path: Path, progress: Callable[[int, int], None
         return
     buffer = np.zeros(_BUFFERED, _RECORD)
     expected, count = disc.info.frame_count or 0, 0
-    with complete_file(path) as file:
-        for time, small in disc.luma(*THUMBNAIL):
-            buffer[count % _BUFFERED] = time, small
+    with complete_file(path) as file, complete_file(_pictures_of(path)) as pictures:
+        for time, luma in disc.luma(*size):
+            image = Image.fromarray(luma)
+            image.save(pictures, "JPEG", quality=_QUALITY)
+            small = image.resize((THUMBNAIL[1], THUMBNAIL[0]), Image.Resampling.BOX)
+            buffer[count % _BUFFERED] = time, pictures.tell(), np.asarray(small)
             count += 1
             if count % _BUFFERED == 0:
                 file.write(buffer.tobytes())

@@ -18,6 +18,10 @@ from jaxtyping import Float
 
 _STEPS = 12
 _CONVERGED = 1e-3  # pixels
+_BLOCK = 24  # outputs of a Gaussian that are computed together
+_REACH = 4  # standard deviations of a Gaussian; what is farther off has no weight
+_COARSER = 0.625  # standard deviations between the few pixels that a low-pass goes through
+_SECOND = 0.5  # of a low-pass's standard deviation: that of its second Gaussian
 _MARGIN = 0.04  # of the picture at either edge that has no say
 
 
@@ -61,12 +65,24 @@ def median(found: list[Framing]) -> Framing:
 
 
 @lru_cache(maxsize=32)
-def _axis(outputs: int, inputs: int, scale: float, shift: float, sigma: float) -> np.ndarray:
-    """A Gaussian of `sigma` inputs around the place of each output; rows sum to 1."""
+def _axis(
+    outputs: int, inputs: int, scale: float, shift: float, sigma: float
+) -> list[tuple[slice, slice, np.ndarray]]:
+    """A Gaussian of `sigma` inputs around the place of each output; weights of one sum to 1.
+
+    Successive outputs share a block: [(outputs, inputs that have weight, weights)].
+    """
     centre = (scale * (np.arange(outputs) + 0.5) / outputs + shift) * inputs - 0.5
-    distance = (np.arange(inputs) - np.clip(centre, -0.5, inputs - 0.5)[:, None]) / sigma
-    weights = np.exp(-0.5 * distance**2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    centre = np.clip(centre, -0.5, inputs - 0.5)
+    blocks = []
+    for first in range(0, outputs, _BLOCK):
+        near = centre[first : first + _BLOCK, None]
+        low = max(0, math.floor(near.min() - _REACH * sigma))
+        high = min(inputs, math.ceil(near.max() + _REACH * sigma) + 1)
+        weights = np.exp(-0.5 * ((np.arange(low, high) - near) / sigma) ** 2)
+        weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        blocks.append((slice(first, first + len(near)), slice(low, high), weights))
+    return blocks
 
 
 def seen(
@@ -76,15 +92,27 @@ def seen(
     sigma: float = 0.7,
 ) -> Float[np.ndarray, "n h2 w2"]:
     """Pictures of the Blu-ray as the DVD frames them, at a size, smoothed by `sigma` pixels."""
-    _, height, width = pictures.shape
+    count, height, width = pictures.shape
     rows = _axis(size[0], height, framing.scale_y, framing.shift_y, sigma * height / size[0])
     columns = _axis(size[1], width, framing.scale_x, framing.shift_x, sigma * width / size[1])
-    return rows @ pictures @ columns.T
+    lines = np.empty((count, size[0], width), np.float32)
+    for outputs, inputs, weights in rows:
+        np.matmul(weights, pictures[:, inputs], out=lines[:, outputs])
+    result = np.empty((count, *size), np.float32)
+    for outputs, inputs, weights in columns:
+        np.matmul(lines[:, :, inputs], weights.T, out=result[:, :, outputs])
+    return result
 
 
 def band_passed(pictures: Float[np.ndarray, "n h w"], sigma: float) -> Float[np.ndarray, "n h w"]:
     """Pictures less what is coarser than `sigma` pixels, without mean."""
-    detail = pictures - seen(pictures, Framing(), (pictures.shape[1], pictures.shape[2]), sigma)
+    height, width = pictures.shape[1:]
+    # two Gaussians in a row are one: the first gives few pixels, the second all of them again
+    step = max(1.0, _COARSER * sigma)
+    few = math.ceil(height / step), math.ceil(width / step)
+    first, second = sigma / step * math.sqrt(1 - _SECOND**2), sigma * _SECOND
+    coarse = seen(pictures, Framing(), few, first)
+    detail = pictures - seen(coarse, Framing(), (height, width), second)
     return detail - detail.mean(axis=(1, 2), keepdims=True)
 
 
@@ -92,8 +120,10 @@ def similarity(
     a: Float[np.ndarray, "*n h w"], b: Float[np.ndarray, "*n h w"]
 ) -> Float[np.ndarray, "*n"]:
     """Correlation of pictures without mean: 1 if equal but for contrast; 0 if one is flat."""
-    product = (a * b).sum(axis=(-2, -1))
-    norm = np.sqrt((a * a).sum(axis=(-2, -1)) * (b * b).sum(axis=(-2, -1)))
+    product, squares_a, squares_b = (
+        np.einsum("...ij,...ij->...", first, second) for first, second in ((a, b), (a, a), (b, b))
+    )
+    norm = np.sqrt(squares_a * squares_b)
     return np.divide(product, norm, out=np.zeros_like(product), where=norm > 1e-6)
 
 
@@ -111,8 +141,7 @@ def register(
     sigma = max(height, width) / 16
     target = band_passed(seen(dvd[None], Framing(), dvd.shape), sigma)[0]
     inner = _inner(height, width)
-    x = np.broadcast_to((np.arange(width) + 0.5) / width, dvd.shape)[inner].ravel()
-    y = np.broadcast_to(((np.arange(height) + 0.5) / height)[:, None], dvd.shape)[inner].ravel()
+    y, x = ((np.indices(dvd.shape, np.float32)[:, *inner] + 0.5).reshape(2, -1).T / dvd.shape).T
     now = start
     for _ in range(_STEPS):
         moved = band_passed(seen(bluray[None], now, dvd.shape), sigma)[0]
@@ -120,12 +149,10 @@ def register(
         slope_y, slope_x = (slope[inner].ravel() for slope in np.gradient(moved))
         slope_x, slope_y = slope_x * width, slope_y * height
         # slopes are along the DVD's axes: of the change of the framing, over its scale
-        columns = np.stack(
-            (x * slope_x, slope_x, y * slope_y, slope_y, moved[inner].ravel())
-        ).astype(np.float64)
+        columns = np.stack((x * slope_x, slope_x, y * slope_y, slope_y, moved[inner].ravel()))
         left = target[inner].ravel() - moved[inner].ravel()
-        normal = columns @ columns.T
-        if np.linalg.cond(normal / np.sqrt(np.outer(*2 * [normal.diagonal() + 1e-12]))) > 1e8:
+        normal = (columns @ columns.T).astype(np.float64)
+        if np.linalg.cond(normal / np.sqrt(np.outer(*2 * [normal.diagonal() + 1e-12]))) > 1e6:
             return None
         step: np.ndarray = np.linalg.solve(normal, columns @ left)
         scale_x, shift_x, scale_y, shift_y = step[:4] * np.repeat((now.scale_x, now.scale_y), 2)
@@ -149,13 +176,15 @@ def offsets(
     dvd: Float[np.ndarray, "n h w"], moved: Float[np.ndarray, "n h w"]
 ) -> Float[np.ndarray, "n 2"]:
     """By how many pixels (x, y) each band-passed picture is still off, by one linear step."""
-    inner = (slice(None), *_inner(*dvd.shape[1:]))
-    slope_y, slope_x = (np.gradient((moved + dvd) / 2, axis=axis) for axis in (1, 2))
-    slopes = np.stack((slope_x[inner], slope_y[inner], moved[inner]), axis=1)
-    slopes = slopes.reshape(len(dvd), 3, -1).astype(np.float64)
-    left = (dvd - moved)[inner].reshape(len(dvd), -1, 1)
-    normal = slopes @ slopes.swapaxes(1, 2) + 1e-6 * np.eye(3)
-    return np.linalg.solve(normal, slopes @ left)[:, :2, 0]
+    inner = _inner(*dvd.shape[1:])
+    found = np.empty((len(dvd), 2))
+    for n, (a, b) in enumerate(zip(dvd, moved, strict=True)):
+        slope_y, slope_x = np.gradient((a + b) / 2)
+        slopes = np.stack([part[inner].ravel() for part in (slope_x, slope_y, b, a - b)])
+        products = (slopes @ slopes.T).astype(np.float64)
+        normal = products[:3, :3] + 1e-6 * np.eye(3)
+        found[n] = np.linalg.solve(normal, products[:3, 3])[:2]
+    return found
 
 
 def _inner(height: int, width: int) -> tuple[slice, slice]:
