@@ -155,10 +155,14 @@ def make_pairs(
         count = len(found) if share is None else max(1, round(share * len(found)))
         chosen = spread_choice(found, count if clips is None else min(clips, count))
         writer = ClipWriter(target, discs, pair, scale=scale, match_color=match_color, ffv1=ffv1)
-        for done, clip in enumerate(chosen):
-            progress("clips written", done, len(chosen))
-            writer.write(clip)
-        progress("clips written", len(chosen), len(chosen))
+        for stage, write in (
+            ("clips of the DVD written", writer.write_low),
+            ("clips written", writer.write_truth),
+        ):
+            for done, clip in enumerate(chosen):
+                progress(stage, done, len(chosen))
+                write(clip)
+            progress(stage, len(chosen), len(chosen))
         held_out = validation_scenes(chosen, validation)
         parts = {
             "train": [clip for clip in chosen if clip.scene not in held_out],

@@ -141,20 +141,28 @@ class ClipWriter:
         """(height, width) of the ground truth."""
         return self._scale * clip.box.height, self._scale * clip.box.width
 
-    def write(self, clip: Clip) -> None:
-        """Write both sides of a clip, each complete or not at all; those that are there stay.
+    def write_low(self, clip: Clip) -> None:
+        """Write the low resolution of a clip, complete or not at all; what is there stays.
+
+        Colours are measured on the way. Do so for all clips, then write their ground truths: that
+        goes through the Blu-ray twice, where clip by clip would go back twice for each; files that
+        cannot be sought are decoded from their start then.
 
         Raises:
             InputError: a disc has changed.
             OutputError: the operating system refuses.
         """
-        low, truth = self._place("LQ", clip), self._place("GT", clip)
+        low = self._place("LQ", clip)
         if not low.exists():
             box = clip.box
             self._write(low, self._low_resolution(clip), (box.height, box.width))
-        color = self.color(clip)
+        self.color(clip)
+
+    def write_truth(self, clip: Clip) -> None:
+        """Write the ground truth of a clip likewise."""
+        truth = self._place("GT", clip)
         if not truth.exists():
-            self._write(truth, self._ground_truth(clip, color), self.size(clip))
+            self._write(truth, self._ground_truth(clip, self.color(clip)), self.size(clip))
 
     def frames(self, side: str, clip: Clip) -> Frames:
         """What was written: of "LQ" or "GT"."""

@@ -1,7 +1,7 @@
 """The luma of a disc: small pictures of every frame, without colours, which cost ten times as much.
 
 A disc is decoded once. Thumbnails stay; larger pictures, which frames are compared by, are kept as
-JPEG until that is done: some 2 GB for a film, where decoding it again would take most of the time.
+JPEG until that is done: about 20 kB a frame, where decoding again would take most of the time.
 
 Frames are those of `VideoReader`: the same treatment of fields gives the same frames at the same
 times, here of luma alone.
