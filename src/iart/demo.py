@@ -41,8 +41,8 @@ SCALE = 4
 SHOWN = Crop(640, 352, 0, 4)
 """Of the clip: a quarter of the rows divides into two fields of 4:2:0."""
 QUANTISER = 4  # of MPEG-2, about that of a film that fills its disc
-SHOWN_FRAME = 6  # of 25, counted from 0
-DETAIL = (150, 20, 390, 200)  # left, top, right, bottom in pixels of the original, half-open
+SHOWN_FRAME = 21  # of 25, counted from 0
+DETAIL = (180, 10, 420, 190)  # left, top, right, bottom in pixels of the original, half-open
 DETAIL_ZOOM = 2
 
 

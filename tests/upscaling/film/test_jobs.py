@@ -356,7 +356,7 @@ main()
 def test_a_signal_within_a_segment_leaves_what_was_computed(tmp_path: Path, number: int):
     images = [picture(index, 24, 24) for index in range(100)]
     source, output = make_clip(tmp_path / "in.mkv", images), tmp_path / "out.mkv"
-    words = ["upscale", source, "-o", output, "--preset", "ultrafast"]
+    words = ["upscale", source, "-o", output, "--preset", "ultrafast", "--model", "light"]
     process = start_iart(*words, program=["-c", SLOW_IART])
     state = segments_of(output) / "000000.state"
     wait_until(state.exists, process)
