@@ -20,6 +20,9 @@ help:
 demo: $(READY)
 	$(BIN)/iart demo --overwrite
 
+# Every process that tests start would compile all of the package anew, were bytecode not kept.
+test slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 

@@ -62,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: f"line-{block.line}")
 def test_a_block_runs(block: Block, folder: Path):
     if block.needs_light and "light" not in model_names():

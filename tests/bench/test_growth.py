@@ -143,6 +143,7 @@ print(*peaks_on_device("light", "cpu", [ClipSize(4, 96, 160)], "float32"))
 """
 
 
+@pytest.mark.slow
 def test_memory_where_peaks_stay() -> None:
     """As on macOS, and in sandboxes without this file of Linux; in a process of its own."""
     run = subprocess.run(

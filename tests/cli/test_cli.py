@@ -348,7 +348,10 @@ def test_disk_full(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "number",
+    ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGTERM", "SIGHUP"))],
+)
 def test_interruption(tmp_path: Path, number: str):
     source = make_clip(tmp_path / "in.mkv", frames=400, width=160, height=96)
     flags = ("--preset", "veryslow")

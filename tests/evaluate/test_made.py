@@ -116,7 +116,8 @@ def test_own_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         run(small(), weights="bicubic", data="nowhere")
 
 
-def test_what_does_not_go_together():
+def test_what_does_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="made needs exactly the names of clips"):
         small(clips={"b": 3})
     with pytest.raises(ValueError, match="either degradation"):

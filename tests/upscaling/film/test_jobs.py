@@ -349,10 +349,9 @@ main()
 """
 
 
+@pytest.mark.slow
 @needs_posix
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT]
-)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_signal_within_a_segment_leaves_what_was_computed(tmp_path: Path, number: int):
     images = [picture(index, 24, 24) for index in range(100)]
     source, output = make_clip(tmp_path / "in.mkv", images), tmp_path / "out.mkv"
