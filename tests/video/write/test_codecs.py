@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -10,9 +11,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from iart.errors import OptionsError, OutputError
+from iart.model.bicubic import Bicubic
 from iart.pictures.color import Color
+from iart.upscaling.film.run import upscale_video
 from iart.video.write.codecs import (
     CODECS,
     CONTAINERS,
@@ -23,6 +27,7 @@ from iart.video.write.codecs import (
 )
 from iart.video.write.encoder import Encode, Shape, Slot
 from iart.video.write.trial import check_video
+from tests.video.clips import make_clip
 
 SHAPE = Shape(256, 192, Fraction(30000, 1001), Fraction(1001, 30000), Color(1, 1, 1, False))
 
@@ -31,6 +36,8 @@ def check(encoding: Encoding, shape: Shape = SHAPE) -> None:
     check_video(Encode(encoding, shape, shape.color))
 
 
+NVENC = {"nvenc-h264", "nvenc-hevc", "nvenc-av1"}
+SOFTWARE = [name for name in CODECS if name not in NVENC]
 HELD = {
     "mp4": {"x264", "x265", "svt-av1", "ffv1"},
     "mkv": {"x264", "x265", "svt-av1", "ffv1", "prores"},
@@ -107,6 +114,8 @@ def test_every_pair_is_tried(container, codec):
     encoding = choose_encoding(CONTAINERS[container], 8, codec=codec)
     if codec in HELD[container]:
         check(encoding)
+    elif codec in NVENC & set(fitting_codecs(CONTAINERS[container])):
+        check_nvenc(encoding)
     else:
         with pytest.raises(OutputError, match=f"{container} cannot hold .*it holds .*"):
             check(encoding)
@@ -114,7 +123,39 @@ def test_every_pair_is_tried(container, codec):
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_fitting_codecs_are_those_of_the_trials(container):
-    assert set(fitting_codecs(CONTAINERS[container])) == HELD[container]
+    nvenc = {"webm": {"nvenc-av1"}, "mov": NVENC - {"nvenc-av1"}}.get(container, NVENC)
+    assert set(fitting_codecs(CONTAINERS[container])) == HELD[container] | nvenc
+
+
+def check_nvenc(encoding: Encoding) -> None:
+    """It works, or one line says that it does not: many GPUs for servers cannot encode."""
+    try:
+        check(encoding)
+    except OutputError as error:
+        if not re.search(r"NVIDIA's encoder cannot be used here: .*; pass another", str(error)):
+            raise
+
+
+def test_quality_and_bits_reach_nvenc():
+    mkv = CONTAINERS["mkv"]
+    encoding = choose_encoding(mkv, 10, codec="nvenc-hevc", crf=30, preset="p7")
+    assert (encoding.encoder, encoding.pixel_format) == ("hevc_nvenc", "p010le")
+    assert encoding.options == {"rc": "vbr", "b": "0", "cq": "30", "preset": "p7"}
+    assert choose_encoding(mkv, 8, codec="h264_nvenc").options["cq"] == "19"
+    assert "10 bits are written as 8" in choose_encoding(mkv, 10, codec="nvenc-h264").notes[0]
+    with pytest.raises(OptionsError, match="takes 1 to 51"):
+        choose_encoding(mkv, 8, codec="nvenc-hevc", crf=0)
+    with pytest.raises(OptionsError, match="nvenc-av1 has no preset 'slow'; it has p1"):
+        choose_encoding(mkv, 8, codec="nvenc-av1", preset="slow")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be one")
+@pytest.mark.parametrize("codec", sorted(NVENC))
+def test_without_an_encoder_of_nvidia_one_line_says_so_before_the_work(codec, tmp_path):
+    source = make_clip(tmp_path / "in.mkv", frames=2)
+    with pytest.raises(OutputError, match=r"^NVIDIA's encoder cannot .*; pass another --codec$"):
+        upscale_video(source, tmp_path / "out.mkv", Bicubic(), codec=codec)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
 def test_odd_sizes_are_refused_by_name_where_the_codec_cannot():
@@ -187,7 +228,7 @@ def test_what_a_pixel_format_does_not_keep_is_noted(container, codec, source, lo
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux has it")
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", SOFTWARE)
 def test_encoders_leave_the_scheduling_as_it_is(codec):
     encoding = choose_encoding(CONTAINERS["mkv"], 8, codec=codec)
     with Encode(encoding, SHAPE, SHAPE.color).fresh():
@@ -196,7 +237,7 @@ def test_encoders_leave_the_scheduling_as_it_is(codec):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc fills memory on demand")
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", SOFTWARE)
 def test_bytes_do_not_depend_on_what_memory_held_before(codec):
     """x264's look-ahead read memory that nobody had written, on processors with AVX-512."""
     shape = replace(SHAPE, width=448, height=320)

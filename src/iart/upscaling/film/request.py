@@ -52,7 +52,10 @@ DEINTERLACE = ("auto", "off", "bwdif", "bwdif-field")
 SIZES = ("480p", "576p", "720p", "1080p", "1440p", "2160p", "4K", "1x", "2x", "3x", "4x")
 COLORS = ("auto", "keep", "bt709", "bt601", "bt2020")
 HDR = ("refuse", "passthrough")
-CODECS = ("x264", "x265", "svt-av1", "ffv1", "prores")
+CODECS = (
+    *("x264", "x265", "svt-av1", "ffv1", "prores"),
+    *("nvenc-h264", "nvenc-hevc", "nvenc-av1"),
+)
 
 
 class UpscaleOptions(TypedDict, total=False):
@@ -149,7 +152,12 @@ class UpscaleRequest:
         str, Flag("What to do with PQ and HLG: refuse or passthrough.", PICTURE, choices=HDR)
     ] = "refuse"
     codec: Annotated[
-        str | None, Flag("x264, x265, svt-av1, ffv1 or prores.", ENCODING, choices=CODECS)
+        str | None,
+        Flag(
+            "x264, x265, svt-av1, ffv1 or prores; on NVIDIA's GPUs nvenc-h264, -hevc or -av1.",
+            ENCODING,
+            choices=CODECS,
+        ),
     ] = None
     crf: Annotated[int | None, Flag("Quality of the codec; smaller is better.", ENCODING)] = None
     preset: Annotated[str | None, Flag("Encoder preset, such as medium (x264).", ENCODING)] = None

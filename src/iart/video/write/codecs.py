@@ -64,7 +64,9 @@ class Codec:
         encoder: FFmpeg's name.
         formats: pixel formats for sources of 8 bits and of more.
         crf: default constant rate factor; None if the codec has none.
-        worst_crf: the largest that it takes.
+        best_crf: the smallest that it takes.
+        worst_crf: the largest.
+        crf_option: the encoder's option that it sets.
         preset: default; None leaves it to the encoder.
         preset_option: the encoder's option that a preset sets; None if it has none.
         presets: all that it takes, if these are words.
@@ -74,7 +76,9 @@ class Codec:
     encoder: str
     formats: tuple[str, str]
     crf: int | None = None
+    best_crf: int = 0
     worst_crf: int = 51
+    crf_option: str = "crf"
     preset: str | None = None
     preset_option: str | None = "preset"
     presets: tuple[str, ...] = ()
@@ -87,7 +91,8 @@ _X26X_PRESETS = (
 )
 
 # A 10-bit H.264 file plays in few devices: with x264 named, deep sources are written with 8 bits
-# unless the pixel format says otherwise. The CRFs look about alike.
+# unless the pixel format says otherwise. The CRFs look about alike; those of NVENC have not been
+# compared with them.
 CODECS = {
     "x264": Codec(
         "libx264",
@@ -117,6 +122,23 @@ CODECS = {
     "prores": Codec(
         "prores_ks", ("yuv422p10le", "yuv422p10le"), preset="hq", preset_option="profile"
     ),
+} | {
+    name: Codec(
+        encoder,
+        ("yuv420p", deep),
+        crf=crf,
+        best_crf=1,  # 0 leaves the quality to the encoder
+        worst_crf=worst,
+        crf_option="cq",
+        preset="p5",
+        presets=tuple(f"p{number}" for number in range(1, 8)),
+        options={"rc": "vbr", "b": "0"},  # else NVENC aims at 2 Mbit/s, whatever the quality
+    )
+    for name, encoder, deep, crf, worst in (
+        ("nvenc-h264", "h264_nvenc", "yuv420p", 19, 51),
+        ("nvenc-hevc", "hevc_nvenc", "p010le", 21, 51),
+        ("nvenc-av1", "av1_nvenc", "p010le", 25, 63),
+    )
 }
 
 _ALPHA_LOST = ("libx265", "libvpx", "libvpx-vp9")
@@ -125,13 +147,14 @@ _KEEPS_ALPHA = (
     "(--codec ffv1 into .mkv, --codec prores --preset 4444 into .mov, or PNG images keep it)"
 )
 
-_ALIASES = {
-    "h264": "x264",
-    "h265": "x265",
-    "hevc": "x265",
-    "av1": "svt-av1",
-    "svtav1": "svt-av1",
-} | {codec.encoder: name for name, codec in CODECS.items()}
+_ALIASES = {"h264": "x264", "h265": "x265", "hevc": "x265"}
+_ALIASES |= {"av1": "svt-av1", "svtav1": "svt-av1"}
+_ALIASES |= {codec.encoder: name for name, codec in CODECS.items()}
+
+
+def is_nvenc(encoder: str) -> bool:
+    """Whether an encoder, by FFmpeg's name, is one of NVIDIA's GPUs."""
+    return encoder.endswith("_nvenc")
 
 
 @dataclass(frozen=True)
@@ -187,8 +210,9 @@ def choose_encoding(
     entry = CODECS.get(_ALIASES.get(codec.lower(), codec.lower())) or _foreign(codec)
     if crf is not None and entry.crf is None and entry in CODECS.values():
         raise OptionsError(f"{codec} has no CRF; leave --crf out")
-    if crf is not None and entry.crf is not None and not 0 <= crf <= entry.worst_crf:
-        raise OptionsError(f"CRF {crf} is out of range; {codec} takes 0 to {entry.worst_crf}")
+    if crf is not None and entry.crf is not None and not entry.best_crf <= crf <= entry.worst_crf:
+        taken = f"{entry.best_crf} to {entry.worst_crf}"
+        raise OptionsError(f"CRF {crf} is out of range; {codec} takes {taken}")
     if preset is not None and entry.preset_option is None:
         raise OptionsError(f"{codec} has no presets; leave --preset out")
     if preset is not None and entry.presets and preset not in entry.presets:
@@ -197,7 +221,7 @@ def choose_encoding(
     crf = entry.crf if crf is None else crf
     preset = entry.preset if preset is None else preset
     if crf is not None:
-        options["crf"] = str(crf)
+        options[entry.crf_option] = str(crf)
     if preset is not None and entry.preset_option is not None:
         options[entry.preset_option] = preset
     pixels = chosen_format or entry.formats[bit_depth > 8]
@@ -273,8 +297,8 @@ def container_for(path: Path) -> Container:
 
 def held_codecs(container: Container) -> frozenset[str]:
     """FFmpeg's names of the codecs, encoders and decoders that its muxer says it holds."""
-    # QuickTime's says yes to these two, and refuses later
-    refused = {"libsvtav1", "libvpx-vp9"} if container.name == "mov" else set()
+    # QuickTime's says yes to these, and refuses later
+    refused = {"libsvtav1", "av1_nvenc", "libvpx-vp9"} if container.name == "mov" else set()
     return _supported(container.muxer) - refused
 
 

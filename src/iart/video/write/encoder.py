@@ -18,7 +18,7 @@ from iart.pictures.color import Color
 from iart.runtime import kept_scheduling
 from iart.video.ffmpeg_log import captured_errors
 from iart.video.frame import Frame
-from iart.video.write.codecs import CODECS, Encoding
+from iart.video.write.codecs import CODECS, Encoding, is_nvenc
 
 _ENCODERS = {codec.encoder for codec in CODECS.values()}
 
@@ -150,7 +150,10 @@ def add_video(output: OutputContainer, encoding: Encoding, shape: Shape) -> Vide
     Raises:
         OutputError: the encoder refuses; says why.
     """
-    with explained(f"{encoding.encoder} refuses {_wanted(encoding, shape)}"):
+    refused = f"{encoding.encoder} refuses {_wanted(encoding, shape)}"
+    if is_nvenc(encoding.encoder):
+        refused = f"NVIDIA's encoder cannot be used here: {refused}"
+    with explained(refused, "; pass another --codec" if is_nvenc(encoding.encoder) else ""):
         stream = output.add_stream(
             encoding.encoder, rate=shape.rate, options=dict(encoding.options)
         )
@@ -168,18 +171,18 @@ def add_video(output: OutputContainer, encoding: Encoding, shape: Shape) -> Vide
         # PyAV asks for slices; x264 then cuts each frame in slices, which costs quality
         context.thread_type = "AUTO"
         context.thread_count = _THREADS.get(encoding.encoder, 0)
-        if encoding.encoder == "libx265" and encoding.container.is_mov:
+        if encoding.encoder in ("libx265", "hevc_nvenc") and encoding.container.is_mov:
             context.codec_tag = "hvc1"  # Apple's players refuse hev1
         with kept_scheduling():
             context.open()
-    unknown = {"crf", "preset", "profile"} & set(context.options)
+    unknown = {"crf", "cq", "preset", "profile"} & set(context.options)
     if unknown:
         raise OutputError(f"{encoding.encoder} has no option --{min(unknown)}; leave it out")
     return stream
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explained(what: str, advice: str = "") -> Iterator[None]:
     """Turn FFmpeg's errors into an `OutputError` with FFmpeg's own words, which it only logs."""
     logs: list[tuple[int, str, str]] = []
     try:
@@ -187,7 +190,7 @@ def explained(what: str) -> Iterator[None]:
             yield
     except (av.error.FFmpegError, ValueError) as error:
         words = _told(logs) or getattr(error, "strerror", None) or str(error)
-        raise OutputError(f"{what}: {words}") from error
+        raise OutputError(f"{what}: {words}{advice}") from error
 
 
 def _told(logs: list[tuple[int, str, str]]) -> str:
@@ -199,6 +202,6 @@ def _told(logs: list[tuple[int, str, str]]) -> str:
 
 
 def _wanted(encoding: Encoding, shape: Shape) -> str:
-    shown = {k: v for k, v in encoding.options.items() if k in ("crf", "preset", "profile")}
+    shown = {k: v for k, v in encoding.options.items() if k in ("crf", "cq", "preset", "profile")}
     options = "".join(f", {key} {value}" for key, value in shown.items())
     return f"{shape.width}x{shape.height} {encoding.pixel_format}{options}"

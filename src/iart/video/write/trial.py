@@ -22,7 +22,7 @@ from iart.errors import OutputError
 from iart.video.tracks.choose import SourceStart, came_back, refusal
 from iart.video.tracks.convert import convert_start
 from iart.video.tracks.plan import TrackPlan, kind_of
-from iart.video.write.codecs import Encoding, fitting_codecs, held_codecs
+from iart.video.write.codecs import Encoding, fitting_codecs, held_codecs, is_nvenc
 from iart.video.write.encoder import Encode, explained
 from iart.video.write.matroska import delayed_tracks
 from iart.video.write.muxer import DecodeTimes, FilmPlan, amend_header, open_output
@@ -119,6 +119,8 @@ def try_film(plan: FilmPlan, start: SourceStart | None) -> FilmPlan:
 def _play(plan: FilmPlan, start: SourceStart | None) -> _Found:
     shape = plan.encode.shape
     small = replace(shape, width=128 + shape.width % 2, height=96 + shape.height % 2)
+    if is_nvenc(plan.encode.encoding.encoder):  # which has a smallest and a largest size
+        small = shape
     # the samples are the first packets of the file, wherever the output begins
     shift = plan.encode.shift if plan.start_seconds is None else Fraction(0)
     options = dict(plan.options)
