@@ -51,5 +51,5 @@ $(READY): pyproject.toml
 	  echo 'making .venv'; $(PYTHON) -m venv --clear .venv; }
 	@echo 'installing into .venv (PyTorch is large: this takes minutes)'
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[train,metrics,web]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[train,metrics,web,cluster]' --group dev
 	@touch $@

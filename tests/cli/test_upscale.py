@@ -1,6 +1,7 @@
 """`iart upscale`: many files, ranges, and looks at what will come."""
 
 import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -235,3 +236,12 @@ def test_devices_are_named_by_number_or_name():
 @pytest.mark.parametrize("name", [".mp4", ".mkv"])
 def test_an_ending_is_no_name(folder: Path, tmp_path: Path, name: str):
     assert_fails(upscale(folder / "a.mkv", tmp_path / name), "it has no name before its ending")
+
+
+def test_without_ray_a_cluster_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--cluster", "local")
+    assert_fails(result, "--cluster needs Ray; install it with: pip install 'iart-vsr[cluster]'")
+    assert not (tmp_path / "out.mkv").exists()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus
 from iart.cli.console import as_json, count_display, reported
 from iart.cli.flags import (
     Backend,
@@ -92,6 +93,9 @@ def score(
     precision: Precision = "float32",
     backend: Backend = "auto",
     threads: Threads = None,
+    cluster: Cluster = None,
+    cluster_cpus: ClusterCpus = None,
+    cluster_gpus: ClusterGpus = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -133,6 +137,9 @@ def score(
                 devices=None if devices is None else split_devices(devices),
                 precision=precision,
                 backend=backend,
+                cluster=cluster,
+                cluster_cpus=cluster_cpus,
+                cluster_gpus=cluster_gpus,
                 command=command_line(),
                 progress=progress,
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Exit, Option
 
+from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus, enlarge_together
 from iart.cli.console import (
     LINE_EVERY_SECONDS,
     as_json,
@@ -36,6 +37,7 @@ from iart.runtime import cpu_threads
 from iart.upscaling.film.request import AUTO
 
 if TYPE_CHECKING:
+    from iart.progress import UpscaleResult
     from iart.upscaling.film.request import UpscaleRequest
 
 
@@ -67,6 +69,9 @@ def upscale(
     precision: Precision = "auto",
     backend: Backend = "auto",
     threads: Threads = None,
+    cluster: Cluster = None,
+    cluster_cpus: ClusterCpus = None,
+    cluster_gpus: ClusterGpus = None,
     progress_every: Annotated[
         float, Option(min=0.1, help="Seconds between lines of progress, where no terminal is.")
     ] = LINE_EVERY_SECONDS,
@@ -93,10 +98,11 @@ def upscale(
             raise OptionsError("name the output to replace: pass -o with --overwrite")
         options["drop"] = tuple(options["drop"] or ())
         if STREAM in (output, *source):
-            if preview or dry_run or devices or container or images or len(source) > 1:
+            several = devices or cluster or container or images or len(source) > 1
+            if preview or dry_run or several:
                 raise OptionsError(
                     "- stands for one stream, in one pass and on one device: leave other sources,"
-                    " --preview, --dry-run, --devices, --container and --images out"
+                    " --preview, --dry-run, --devices, --cluster, --container and --images out"
                 )
             pairs = [(source[0], output or STREAM)]
         else:
@@ -104,9 +110,19 @@ def upscale(
                 source, output, size=options["size"], container=container, images=images
             )
         requests = [UpscaleRequest(name, target, **options) for name, target in pairs]
+        if cluster and (preview or dry_run or devices):
+            raise OptionsError("leave --preview, --dry-run and --devices out with --cluster")
         names = [device] if devices is None else split_devices(devices)
+        asked = precision
+        if cluster:  # here the model only tells which one it is
+            names, precision = ["cpu"], "float32"
         scope.enter_context(cpu_threads(threads or threads_per_process(names)))
         models = Models(model, names, precision, backend)
+
+        def tell(request: "UpscaleRequest", result: "UpscaleResult") -> None:
+            if not quiet:
+                took = f"{_frames(result.frames)} in {result.seconds:.1f} s"
+                say(f"{request.output}: {took if result.is_new else 'done before'}")
 
         def enlarge(request: "UpscaleRequest") -> None:
             choice = models.choose(request)
@@ -127,15 +143,48 @@ def upscale(
                     result = run(
                         request, network, workers=workers, progress=progress, skip_finished=True
                     )
-                    took = f"{_frames(result.frames)} in {result.seconds:.1f} s"
-                    told = f"{request.output}: {took if result.is_new else 'done before'}"
+                    tell(request, result)
+                    return
             if not quiet:
                 say(told)
+
+        def enlarge_on_cluster(address: str) -> None:
+            from iart.parallel import cluster as ray
+            from iart.upscaling.film.spread import Spread, describe, loader
+
+            choices = [models.choose(request) for request in requests]
+            wanted = sorted({model if each is None else each.model for each in choices})
+            if len(wanted) > 1:
+                raise OptionsError(
+                    f"these sources call for several models, {', '.join(wanted)}, but workers of a"
+                    " cluster load one: pass --model NAME, or enlarge them apart"
+                )
+            network, _ = models.load(choices[0])
+            load = loader(wanted[0], asked, backend)
+            with (
+                ray.Cluster(address, cpus=cluster_cpus, gpus=cluster_gpus) as joined,
+                joined.workers(load, describe) as shared,
+            ):
+                enlarge_together(
+                    requests,
+                    lambda request, number, progress: run(
+                        request,
+                        network,
+                        spread=Spread(shared, number),
+                        progress=progress,
+                        skip_finished=True,
+                    ),
+                    every=progress_every,
+                    quiet=quiet,
+                    tell=tell,
+                )
 
         folder = Path(requests[0].output).parent
         is_made = output is not None and folder == Path(output) and make_folder(output)
         try:
-            if len(requests) == 1:
+            if cluster is not None:
+                enlarge_on_cluster(cluster)
+            elif len(requests) == 1:
                 enlarge(requests[0])
             else:
                 _one_by_one(requests, enlarge, quiet=quiet)

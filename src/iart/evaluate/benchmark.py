@@ -4,7 +4,6 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import as_completed
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from iart.device import pick_device, pick_precision, precision_name, threads_per_process
-from iart.errors import IARTError, OptionsError
+from iart.errors import OptionsError
 from iart.evaluate.clips import Clip, find_clips, low_resolution_folder, make_low_resolution
 from iart.evaluate.made import make_frames
 from iart.evaluate.protocol import Protocol, read_protocol
@@ -27,9 +26,11 @@ from iart.evaluate.scoring import (
     load_scorer,
     published_weights,
 )
-from iart.parallel.processes import Processes
+from iart.evaluate.sharing import Count, share_clips, spread_clips
+from iart.parallel.cluster import Cluster
 from iart.upscaling.windows import OVERLAP
 from iart.version import __version__
+from iart.weights.load import from_anywhere
 from iart.weights.tensorfile import some
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ def run(
     devices: Sequence[str] | None = None,
     precision: str = "float32",
     backend: str = "auto",
+    cluster: str | None = None,
+    cluster_cpus: float | None = None,
+    cluster_gpus: float | None = None,
     command: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
@@ -90,6 +94,10 @@ def run(
         precision: what features are computed in, as in `load_model`. Not "auto" by default: scores
             of different machines are to be comparable to the digit.
         backend: what computes attention and alignment, as in `load_model`.
+        cluster: address of a Ray cluster that shares the clips, see `iart.parallel.cluster`; its
+            machines see the data, the weights and the output folder under the same paths.
+        cluster_cpus: that a worker there takes.
+        cluster_gpus: that a worker there takes, or the part of one.
         command: what the record gives as its command; None for this process's own.
         progress: called with the number of frames scored so far, and of all; from several threads
             if there are several devices.
@@ -106,22 +114,31 @@ def run(
     metrics = tuple(dict.fromkeys((*chosen.metrics, *metrics)))
     if made is not None and (weights is not None or save_images):
         raise OptionsError("results exist already: pass them without weights and save_images")
+    if cluster is not None and (devices is not None or precision == "auto"):
+        raise OptionsError("with a cluster, leave devices out and name the precision")
+    if cluster is not None:
+        made = made and made.absolute()
+        device = "cpu"  # here the network only tells which one it is
     threads = None if devices is None else threads_per_process(devices) or torch.get_num_threads()
     if chosen.made:
         own = None if data is None else place
         chosen, place = make_frames(chosen, own=own, progress=progress)
+    place = place if cluster is None else place.absolute()
     make_lr = make_lr and made is None and not chosen.made
     clips = () if make_lr else find_clips(chosen, place, results=made, limit=limit)
     if made is None and weights is None:
         weights, key = published_weights(chosen), key or chosen.key
     files = None if metric_weights is None else Path(metric_weights)
+    if cluster is not None:
+        weights, files = weights and from_anywhere(weights), files and files.absolute()
     task = ScoringTask(
         chosen, weights, key, made, metrics, files, precision, backend, window, overlap, images=None
     )
-    places = [device] if devices is None else devices
-    used = (precision_name(pick_precision(precision, pick_device(name))) for name in places)
-    precision = ", ".join(dict.fromkeys(used))
-    if devices is None:
+    if cluster is None:
+        places = [device] if devices is None else devices
+        used = (precision_name(pick_precision(precision, pick_device(name))) for name in places)
+        precision = ", ".join(dict.fromkeys(used))
+    if devices is None and cluster is None:
         scorer = load_scorer(task, device)
     else:  # tells what is measured; the processes score
         scorer = load_scorer(replace(task, precision="float32"), "cpu")
@@ -146,7 +163,7 @@ def run(
         more = [precision] if network and precision != "float32" else []
         more += [f"first{limit}"] if limit else []
         output = Path("results", chosen.name, "-".join([scorer.label, *more]))
-    folder = Path(output)
+    folder = Path(output) if cluster is None else Path(output).absolute()
     task = replace(task, images=folder / "images" if save_images else None)
     with open_results(folder, clips, identity, overwrite=overwrite) as done:
         if done.finished:
@@ -156,79 +173,20 @@ def run(
                 len(done.finished),
                 len(clips),
             )
-        count = _Count(clips, done, progress)
-        if devices is None:
+        count = Count(clips, done, progress)
+        if cluster is not None:
+            with Cluster(cluster, cpus=cluster_cpus, gpus=cluster_gpus) as joined:
+                spread_clips(task, joined, _with_crops(clips, done), count)
+        elif devices is None:
             scorer = replace(scorer, task=task)
             for clip, crops in _with_crops(clips, done):
                 count.save(scorer.score(clip, crops, partial(count.tell, clip.name)))
         else:
-            _share(task, devices, threads, _with_crops(clips, done), count)
+            share_clips(task, devices, threads, _with_crops(clips, done), count)
         record = _record(scorer, done.in_order(), limit, precision if network else None, command)
         write_reports(record, folder)
     _log.info("the report is in '%s', with tables and frames beside it", folder / "report.html")
     return record
-
-
-class _Count:
-    """Frames of a run that are scored, in all clips together."""
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        results: ResultFolder,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self._results, self._progress = results, progress
-        self._scored = dict.fromkeys((clip.name for clip in clips), 0)
-        self._scored |= {n: len(done.clip.frames) for n, done in results.finished.items()}
-        self._total = sum(len(clip.scored) for clip in clips)
-
-    def tell(self, name: str, frames: int) -> None:
-        """So many frames of a clip are scored."""
-        self._scored[name] = frames
-        if self._progress is not None:
-            self._progress(sum(self._scored.values()), self._total)
-
-    def save(self, done: FinishedClip) -> None:
-        """A clip is finished."""
-        self._results.save(done)
-        self.tell(done.clip.name, len(done.clip.frames))
-
-
-def _share(
-    task: ScoringTask,
-    devices: Sequence[str],
-    threads: int | None,
-    clips: Sequence[tuple[Clip, int]],
-    count: _Count,
-) -> None:
-    """Score clips in a process per device; a clip that fails does not keep others from it.
-
-    Raises:
-        IARTError: a clip or a process failed; the first of these errors, after the other clips.
-    """
-    loaders = [
-        partial(load_scorer, task, device, share=1 / devices.count(device))
-        for device in devices[: len(clips)]
-    ]
-    failure: IARTError | None = None
-    with Processes(loaders, threads=threads) as processes:
-        futures = [
-            processes.submit(partial(_score, clip, crops), partial(count.tell, clip.name))
-            for clip, crops in clips
-        ]
-        for future in as_completed(futures):
-            error = future.exception()
-            if isinstance(error, IARTError):
-                failure = failure or error
-            else:
-                count.save(future.result())
-    if failure is not None:
-        raise failure
-
-
-def _score(clip: Clip, crops: int, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
-    return scorer.score(clip, crops, tell)
 
 
 def _with_crops(clips: Sequence[Clip], results: ResultFolder) -> list[tuple[Clip, int]]:

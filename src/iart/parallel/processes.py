@@ -4,7 +4,8 @@
         futures = [processes.submit(task) for task in tasks]
 
 A task is called in a worker as `task(loaded, tell)`; what it returns or raises comes out of its
-future. Workers end with this process, however it ends.
+future. `tell(message)` returns what was answered here. Workers end with this process, however it
+ends. `iart.parallel.cluster` has the same for workers on several machines.
 """
 
 import multiprocessing
@@ -28,7 +29,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
     """What became of a task; an answer that `ended` is the last one of its worker."""
 
     result: Any = None
@@ -73,15 +74,16 @@ class Processes(Generic[Loaded]):
 
     def submit(
         self,
-        task: Callable[[Loaded, Callable[[Any], None]], Result],
-        told: Callable[[Any], None] = lambda message: None,
+        task: Callable[[Loaded, Callable[[Any], Any]], Result],
+        told: Callable[[Any], Any] = lambda message: None,
     ) -> Future[Result]:
         """Give a task to the next worker that is idle.
 
         Args:
-            task: called there with what was loaded, and with a function that sends a message.
-            told: called here with each message, in a thread. What it raises comes out of the
-                future, and the worker gets no more tasks.
+            task: called there with what was loaded, and with a function that sends a message and
+                gives the answer.
+            told: called here with each message, in a thread; answers it. What it raises comes out
+                of the future, and the worker gets no more tasks.
 
         Returns:
             The future result. Its error is the `IARTError` that was raised in the worker, or a
@@ -95,7 +97,7 @@ class Processes(Generic[Loaded]):
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def _run(self, task: Callable[..., Any], told: Callable[[Any], None]) -> Any:
+    def _run(self, task: Callable[..., Any], told: Callable[[Any], Any]) -> Any:
         """In a thread: hand a task to a worker, and wait for what comes of it."""
         connection = self._idle.get()
         if connection is None:
@@ -118,15 +120,17 @@ class Processes(Generic[Loaded]):
         return answer.result
 
     def _ask(
-        self, connection: Connection, task: Callable[..., Any], told: Callable[[Any], None]
-    ) -> _Answer:
+        self, connection: Connection, task: Callable[..., Any], told: Callable[[Any], Any]
+    ) -> Answer:
         """Have a worker do a task."""
         with suppress(ConnectionError):  # what it sent before it ended tells why
             connection.send(task)
-        while not isinstance(message := _received(connection), _Answer):
-            if self._closed.is_set():  # thousands of messages may still lie in the pipe
+        while not isinstance(message := _received(connection), Answer):
+            if self._closed.is_set():
                 return _stopped("the work ended")
-            told(message[0])
+            answer = told(message[0])
+            with suppress(ConnectionError):
+                connection.send(answer)
         return message
 
 
@@ -137,9 +141,9 @@ def _received(connection: Connection) -> Any:
         return _stopped("it exited without an error message")
 
 
-def _stopped(reason: str) -> _Answer:
+def _stopped(reason: str) -> Answer:
     error = DeviceError(f"a process that shares the work stopped: {reason}")
-    return _Answer(error=error, ended=True)
+    return Answer(error=error, ended=True)
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
@@ -155,8 +159,9 @@ def _work(load: Callable[[], Any], connection: Connection, threads: int | None) 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def tell(message: Any) -> None:
+    def tell(message: Any) -> Any:
         connection.send((message,))
+        return connection.recv()
 
     try:
         with cpu_threads(threads):
@@ -164,12 +169,12 @@ def _work(load: Callable[[], Any], connection: Connection, threads: int | None) 
             while True:
                 task = connection.recv()
                 try:
-                    answer = _Answer(task(loaded, tell))
+                    answer = Answer(task(loaded, tell))
                 except IARTError as error:
-                    answer = _Answer(error=error)
+                    answer = Answer(error=error)
                 connection.send(answer)
     except IARTError as error:
-        connection.send(_Answer(error=error, ended=True))
+        connection.send(Answer(error=error, ended=True))
     except BaseException as error:
         connection.send(_stopped(f"{type(error).__name__}: {error}"))
         raise

@@ -89,6 +89,7 @@ def plan_tiling(
     beside: int = 0,
     beside_network: int = 0,
     share: float = 1.0,
+    at_most: int | None = None,
 ) -> Tiling:
     """Decide what the network is shown at once, if that is left to us.
 
@@ -108,6 +109,7 @@ def plan_tiling(
         beside: bytes that will be taken besides, where the clip lies: see `film_bytes`.
         beside_network: bytes that will be taken where the model runs, if that is a GPU.
         share: of the free memory that falls to this process.
+        at_most: bytes that may be taken where the model runs, however many are free.
 
     Raises:
         OptionsError: the window keeps no frame, or the tile is too small.
@@ -132,6 +134,10 @@ def plan_tiling(
         for place in {device, cpu}
         for free in [free_memory(place)]
     }
+
+    if at_most is not None:
+        room = rooms[device]
+        rooms[device] = min(round(SAFE_SHARE * at_most), at_most if room is None else room)
 
     def needed(tiling: Tiling) -> dict[torch.device, int]:
         at_once = tiling.window if frames is None else min(tiling.window, frames)

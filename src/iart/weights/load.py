@@ -82,6 +82,12 @@ def load_model(
     return model
 
 
+def from_anywhere(name_or_path: str | Path) -> str | Path:
+    """The same for `load_model` from any folder."""
+    name = str(name_or_path)
+    return name if name in model_names() else Path(name).absolute()
+
+
 def model_names() -> list[str]:
     """Names that `load_model` knows: "bicubic" and the weights that ship with the package."""
     return shipped_models()

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -38,6 +38,7 @@ from iart.video.dvd.disc import find_title
 from iart.video.frame import Loss
 from iart.video.read.image_series import find_images
 
+JOB_FILE = "job.json"
 CONTENT = "content of the source"
 """Name of what changes in an identity when a file of the source does."""
 
@@ -106,10 +107,10 @@ def open_job(
             lock.enter_context(locked(folder / "lock", wait=False))
             if begun_segments(place, identity, overwrite=overwrite) is None:
                 _clear(folder)
-                write_json(folder / "job.json", dict(identity))
+                write_json(folder / JOB_FILE, dict(identity))
             job = Job(place, folder)
             job.segments.mkdir(exist_ok=True)
-            for leftover in (*job.segments.glob("*.part"), *folder.glob("*.claim")):
+            for leftover in job.segments.glob("*.part"):
                 leftover.unlink()
         except BlockingIOError:
             raise OutputError(
@@ -188,15 +189,6 @@ def _clear(folder: Path) -> None:
             entry.unlink()
 
 
-def claim(folder: Path, number: int) -> bool:
-    """Take a segment of a job, if no other process of the same run has."""
-    try:
-        (folder / f"{number:06d}.claim").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 def begun_segments(
     place: Destination, identity: Mapping[str, str], *, overwrite: bool
 ) -> Path | None:
@@ -206,7 +198,7 @@ def begun_segments(
         OutputError: the job that is there belongs to another command.
     """
     folder = place.hidden(".job")
-    known = _read(folder / "job.json")
+    known = _read(folder / JOB_FILE)
     if known is not None and known != dict(identity) and not overwrite:
         raise OutputError(_refusal(place, known, identity))
     return folder / "segments" if known == dict(identity) else None
@@ -230,7 +222,7 @@ def take_up_placed(final: Path, identity: Mapping[str, str]) -> End | None:
         return None
     if _read(folder / "placed.json") != _identity_of(final):
         return None
-    is_ours = _read(folder / "job.json") == dict(identity)
+    is_ours = _read(folder / JOB_FILE) == dict(identity)
     shutil.rmtree(replaced_name(final), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     return End.from_json(end) if is_ours else None
@@ -266,8 +258,17 @@ def finished_before(output: Path, identity: Mapping[str, str]) -> End | None:
 
 def source_fingerprint(source: Source) -> str:
     """Changes when a file of the source is exchanged or touched: sizes and times of all."""
+    return files_fingerprint(_files(source))
+
+
+def files_fingerprint(files: Iterable[Path]) -> str:
+    """Changes when one of these files is exchanged or touched.
+
+    Raises:
+        OSError: one is not there.
+    """
     digest = hashlib.sha256()
-    for path in _files(source):
+    for path in files:
         status = path.stat()
         digest.update(os.fsencode(path.absolute()))
         digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -281,6 +282,12 @@ def model_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"{type(model).__name__} {digest.hexdigest()[:12]}"
+
+
+def precision_asked(model: nn.Module) -> str:
+    """What a model computes in; "auto" where that is float16 as long as it can hold the values."""
+    is_auto = getattr(model, "widens", False)
+    return "auto" if is_auto else getattr(model, "precision", "float32")
 
 
 def _files(source: Source) -> list[Path]:

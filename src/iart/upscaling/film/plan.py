@@ -20,7 +20,12 @@ from torch import nn
 from iart.files.complete import Destination
 from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling, waiting_bytes
 from iart.upscaling.film.conform import Conform, check_hdr, plan_conform
-from iart.upscaling.film.job import CONTENT, model_fingerprint, source_fingerprint
+from iart.upscaling.film.job import (
+    CONTENT,
+    model_fingerprint,
+    precision_asked,
+    source_fingerprint,
+)
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.segments import FilmStore, PictureStore
 from iart.version import __version__
@@ -135,9 +140,7 @@ class UpscalePlan:
             "source": ", ".join(str(Path(name).absolute()) for name in names),
             CONTENT: source_fingerprint(source),
             "model": model_fingerprint(model),
-            "precision": "auto"
-            if getattr(model, "widens", False)
-            else getattr(model, "precision", "float32"),
+            "precision": precision_asked(model),
         }
 
 

@@ -203,6 +203,13 @@ class UpscaleRequest:
         return {name: str(value) for name, value in (options | {"drop": tuple(self.drop)}).items()}
 
 
+def absolute(source: Source) -> Source:
+    """The same from any folder."""
+    if isinstance(source, str | Path):
+        return Path(source).absolute()
+    return [Path(name).absolute() for name in source]
+
+
 def options_of_requests() -> dict[str, Field[Any]]:
     """The options among the fields of `UpscaleRequest`; their types are `Annotated[…, Flag]`."""
     return {f.name: f for f in fields(UpscaleRequest) if get_origin(f.type) is Annotated}

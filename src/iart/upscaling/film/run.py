@@ -19,6 +19,7 @@ from iart.errors import DamagedInputError, IARTError, InputError, OutputError
 from iart.files.complete import final_name
 from iart.parallel.processes import Processes
 from iart.progress import Progress, UpscaleResult
+from iart.upscaling.film.claims import Claims, Message
 from iart.upscaling.film.job import (
     CONTENT,
     End,
@@ -32,9 +33,12 @@ from iart.upscaling.film.job import (
 from iart.upscaling.film.plan import UpscalePlan, plan_upscale
 from iart.upscaling.film.request import Source, UpscaleOptions, UpscaleRequest
 from iart.upscaling.film.segments import PictureStore, assemble_film
+from iart.upscaling.film.spread import Spread
 from iart.upscaling.film.worker import Work
 from iart.video.frame import Loss
 from iart.video.read.describe import describe_loss
+from iart.video.read.image_series import ImageReader
+from iart.video.read.reader import VideoReader
 from iart.video.write.muxer import FilmPlan
 from iart.video.write.writer import writing_video
 from iart.weights import load_model
@@ -70,7 +74,8 @@ def upscale_video(
         workers: further processes that share the work: functions that load the same model, each in
             its own process and on its own device. On the CPU they compute with as many threads as
             this process.
-        progress: called after every frame, by several threads in turn.
+        progress: called after every frame, of other processes every half second, by several
+            threads in turn.
         options: the attributes of `iart.upscaling.film.request.UpscaleRequest`, with the same
             defaults: window, overlap, tile, size, codec, crf and so on.
 
@@ -94,16 +99,18 @@ def run(
     *,
     workers: Sequence[LoadModel] = (),
     progress: Callable[[Progress], None] | None = None,
+    spread: Spread | None = None,
     skip_finished: bool = False,
 ) -> UpscaleResult:
     """Do what is asked for; other arguments and errors are those of `upscale_video`.
 
     With `skip_finished`, an output that the same call has made before is left alone, instead of
-    being refused or replaced; and what is finished is noted.
+    being refused or replaced; and what is finished is noted. With `spread`, workers of a cluster
+    enlarge, and `model` only tells which one it is.
     """
     began = time.monotonic()
     with plan_upscale(request) as plan:
-        identity = plan.identity(model)
+        identity = plan.identity(model) | ({} if spread is None else spread.identity(model))
         final = final_name(Path(request.output), folder=plan.is_folder)
         end = take_up_placed(final, identity)
         if end is None and skip_finished:
@@ -116,7 +123,16 @@ def run(
         with open_job(place, identity, overwrite=request.overwrite) as job, _told(job, plan):
             end = job.end
             if end is None or not plan.store(job.segments).is_complete(end.frames):
-                end = _enlarge(plan, job, model, workers, _Tally(plan, job, began, progress))
+                tally = _Tally(plan, job, began, progress)
+                work = partial(Work.of, plan, job, content=identity[CONTENT])
+                claims = Claims(plan.store(job.segments), tally.count)
+                if spread is None:
+                    tiling = partial(plan.tiling, model, processes=1 + len(workers))
+                    _enlarge(work(job.tiling(tiling)), claims, plan.reader, model, workers)
+                else:
+                    tiling = partial(spread.tiling, plan)
+                    spread.enlarge(work(job.tiling(tiling)), claims, plan.info.frame_count)
+                end = _ended(plan, job, claims)
             has_tracks = isinstance(plan.target, FilmPlan) and plan.target.tracks.carried
             if has_tracks and source_fingerprint(request.source) != identity[CONTENT]:
                 raise InputError(
@@ -154,30 +170,39 @@ def load_models(
 
 
 def _enlarge(
-    plan: UpscalePlan, job: Job, model: nn.Module, workers: Sequence[LoadModel], tally: "_Tally"
-) -> End:
+    work: Work,
+    claims: Claims,
+    reader: VideoReader | ImageReader,
+    model: nn.Module,
+    workers: Sequence[LoadModel],
+) -> None:
     """Enlarge what is not kept yet, here and in worker processes."""
-    tiling = job.tiling(partial(plan.tiling, model, processes=1 + len(workers)))
-    work = Work.of(plan, job, tiling)
     with Processes(workers, threads=torch.get_num_threads()) as processes:
-        others = [processes.submit(work.share, tally.count) for _ in workers]
+        others = [processes.submit(work.share, partial(claims.answer, object())) for _ in workers]
+        ours = object()
 
-        def done() -> None:
+        def ask(message: Message) -> int | None:
             for other in others:
                 if other.done():
                     other.result()  # raises what stopped it
-            tally.count()
+            return claims.answer(ours, message)
 
-        end = work.run(plan.reader, model, done)
-        end = replace(end, losses=tuple(plan.in_output(end.losses)))
+        work.run(reader, model, ask)
         for other in as_completed(others):
             other.result()
+
+
+def _ended(plan: UpscalePlan, job: Job, claims: Claims) -> End:
+    """What is known when all passes have ended; complains if anything is missing."""
+    assert claims.end is not None
+    end = replace(claims.end, losses=tuple(plan.in_output(claims.end.losses)))
     request = plan.request
     if not end.frames:
         none = "no frame in the range" if request.has_range else "no frame"
         raise InputError(f"cannot read '{request.name}': it holds {none} that can be decoded")
-    if not work.store.is_complete(end.frames):
-        kept = work.store.count()
+    store = plan.store(job.segments)
+    if not store.is_complete(end.frames):
+        kept = store.count()
         raise OutputError(
             f"cannot write '{request.output}': {kept} of its {end.frames} frames are there;"
             f" run the same command again, or delete '{job.folder}' to start anew"
@@ -220,10 +245,10 @@ class _Tally:
             total = "" if self._expected is None else f" of {self._expected}"
             _log.info("going on at frame %d%s", self._before, total)
 
-    def count(self, _: None = None) -> None:
-        """One more is done."""
+    def count(self, frames: int) -> None:
+        """So many more are done."""
         with self._lock:
-            self._done += 1
+            self._done += frames
             if self._progress is not None:
                 elapsed = time.monotonic() - self._began
                 self._progress(Progress(self._done, self._expected, elapsed, self._before))

@@ -1,13 +1,16 @@
 """One pass over a film that enlarges what is not kept yet, segment by segment.
 
-Every pass reads the whole film, and so finds the same segments and the same windows of the network.
-A pass takes a segment that nobody has finished or begun; of the others it only reads the frames.
+Every pass reads the film from its beginning, and so finds the same segments and the same windows
+of the network. A pass is given segments that nobody has finished or begun, see
+`iart.upscaling.film.claims`; of the others it only reads the frames. It ends when nothing is left.
 That is how a run goes on after a crash, and how several processes share the work.
 """
 
+import logging
+import platform
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,25 +19,34 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from iart.errors import InputError, OutputError
 from iart.parallel.pipeline import read_ahead, write_behind
 from iart.upscaling.budget import Tiling, device_of
 from iart.upscaling.clip import Step, enlarge_steps
 from iart.upscaling.enlarge import Enlarger
+from iart.upscaling.film.claims import Claim, Done, Message
 from iart.upscaling.film.conform import Conform
-from iart.upscaling.film.job import End, Job, claim
+from iart.upscaling.film.job import JOB_FILE, End, Job, source_fingerprint
 from iart.upscaling.film.plan import UpscalePlan, open_source
-from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.request import UpscaleRequest, absolute
 from iart.upscaling.film.segments import FilmStore, PictureStore, Segment, Segments
-from iart.video.frame import Frame
+from iart.video.frame import Frame, Loss
 from iart.video.read.image_series import ImageReader
 from iart.video.read.reader import VideoReader
 from iart.video.write import segment as segment_files
 from iart.video.write.writer import writing_video
 
+_log = logging.getLogger(__name__)
+
 # Frames between the threads: enough to bridge a burst (a window comes out of the network at once).
 READ_AHEAD = 8
 CONFORM_BEHIND = 2
 WRITE_BEHIND = 4
+TELL_EVERY_SECONDS = 0.5
+"""How often another process tells of its progress."""
+
+Ask = Callable[[Message], int | None]
+"""How a pass tells of its work and asks for more, see `Claims.answer`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class Work:
         store: what becomes of finished frames.
         conform: what is done to frames before and after the network.
         tiling: what the model is shown at once.
+        content: of the source, see `source_fingerprint`.
     """
 
     request: UpscaleRequest
@@ -54,21 +67,57 @@ class Work:
     store: FilmStore | PictureStore
     conform: Conform
     tiling: Tiling
+    content: str
 
     @classmethod
-    def of(cls, plan: UpscalePlan, job: Job, tiling: Tiling) -> "Work":
-        """The work of a job."""
-        return cls(plan.request, job.folder, plan.store(job.segments), plan.conform, tiling)
+    def of(cls, plan: UpscalePlan, job: Job, tiling: Tiling, content: str) -> "Work":
+        """The work of a job; paths are such that they do not depend on the folder one is in."""
+        request = replace(plan.request, source=absolute(plan.request.source))
+        return cls(request, job.folder, plan.store(job.segments), plan.conform, tiling, content)
 
-    def share(self, model: nn.Module, tell: Callable[[None], None]) -> End:
-        """Take part, as a task of a worker process: see `run`, with a message for each frame."""
+    def share(self, model: nn.Module, tell: Ask) -> None:
+        """Take part, as a task of a worker process: see `run`.
+
+        Raises:
+            InputError: this machine has no source like that, or cannot read it.
+            OutputError: this machine does not see the job's folder.
+        """
+        self._check()
+        done, told = 0, time.monotonic()
+
+        def ask(message: Message) -> int | None:
+            nonlocal done, told
+            done += message.frames if isinstance(message, Done) else 0
+            now = time.monotonic()
+            if done and (not isinstance(message, Done) or now - told >= TELL_EVERY_SECONDS):
+                tell(Done(done))
+                done, told = 0, now
+            return None if isinstance(message, Done) else tell(message)
+
         with open_source(self.request) as reader:
-            return self.run(reader, model, lambda: tell(None))
+            self.run(reader, model, ask)
+        if done:
+            tell(Done(done))
 
-    def run(
-        self, reader: VideoReader | ImageReader, model: nn.Module, done: Callable[[], None]
-    ) -> End:
-        """Enlarge every segment that nobody else has.
+    def _check(self) -> None:
+        here, request = platform.node(), self.request
+        try:
+            content = source_fingerprint(request.source)
+        except (OSError, InputError) as error:
+            raise InputError(f"{here} cannot read '{request.name}': {error}") from error
+        if content != self.content:
+            raise InputError(
+                f"{here} has another '{request.name}': its size or time of change differs; all"
+                " machines must see one file there"
+            )
+        if not (self.folder / JOB_FILE).is_file():
+            raise OutputError(
+                f"{here} does not see '{self.folder}': all machines must share the folder of the"
+                " output"
+            )
+
+    def run(self, reader: VideoReader | ImageReader, model: nn.Module, ask: Ask) -> None:
+        """Enlarge what nobody else does, until nothing is left.
 
         Reading, the network, resampling, encoding and the end of the segment before go on at the
         same time.
@@ -76,12 +125,13 @@ class Work:
         Args:
             reader: of the source.
             model: enlarges `b t 3 h w`; runs where its parameters lie.
-            done: called after each frame that was enlarged.
+            ask: is told of every frame that was enlarged, and gives segments.
 
         Raises:
             OutputError: the disk is full, or writing fails otherwise.
         """
-        share, device = _Share(self), device_of(model)
+        share, device = _Share(self, ask), device_of(model)
+        enlarger, tiling = Enlarger(model, self.tiling), self.tiling
         reader.device = device
 
         def pass_on(ticket: _Ticket) -> None:
@@ -94,16 +144,19 @@ class Work:
             write_behind(sink.write, WRITE_BEHIND, device) as write,
             write_behind(pass_on, CONFORM_BEHIND, device) as conform,
         ):
-            for frame, state in enlarge_steps(
-                map(share.step, frames), Enlarger(model, self.tiling)
-            ):
+            steps = share.steps(frames, lambda: tuple(reader.losses))
+            for frame, state in enlarge_steps(steps, enlarger):
                 while share.tickets[0].is_kept:
                     conform(share.tickets.popleft())
-                conform(replace(share.tickets.popleft(), frame=frame, state=state))
-                done()
+                ticket = share.tickets.popleft()
+                if enlarger.tiling != tiling:  # of which it has warned
+                    tiling = enlarger.tiling
+                    where = (ticket.segment.number, ticket.index)
+                    _log.warning("that was in segment %d, at frame %d", *where)
+                conform(replace(ticket, frame=frame, state=state))
+                ask(Done(1))
             for ticket in share.tickets:
                 conform(ticket)
-        return End(share.frames, share.segments, tuple(reader.losses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +189,24 @@ class _Share:
         segments: seen so far.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, ask: Ask) -> None:
         self.tickets: deque[_Ticket] = deque()
         self.frames = self.segments = 0
-        self._folder, self._store = work.folder, work.store
+        self._store, self._ask = work.store, ask
         self._slot_of = work.store.slots()
         self._plan = Segments()
         self._is_ours, self._usable = False, range(0)
+        self._given: int | None = -1  # the newest; None if there are no more
+
+    def steps(
+        self, frames: Iterable[Frame], losses: Callable[[], tuple[Loss, ...]]
+    ) -> Iterator[Step]:
+        """What is to be done with each frame, until nothing is left to do; tells of the end."""
+        for frame in frames:
+            yield self.step(frame)
+            if self._given is None and not self.tickets:
+                return
+        self._ask(End(self.frames, self.segments, losses()))
 
     def step(self, frame: Frame) -> Step:
         """What is to be done with the next frame of the film."""
@@ -152,7 +216,9 @@ class _Share:
         if begins_chain:
             self.segments += 1
             kept = self._store.has_segment(segment)
-            self._is_ours = not kept and claim(self._folder, segment.number)
+            if self._given is not None and self._given < segment.number:
+                self._given = self._ask(Claim(segment.number))
+            self._is_ours = not kept and self._given == segment.number
             self._usable = self._store.usable(segment.number) if self._is_ours else range(0)
         if not self._is_ours:
             return Step(frame, is_wanted=False, begins_chain=begins_chain)

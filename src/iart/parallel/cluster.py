@@ -1,0 +1,168 @@
+"""Worker processes on all machines of a Ray cluster, with the interface of `Processes`.
+
+    with Cluster("auto", cpus=4) as cluster, cluster.workers(load, describe) as workers:
+        futures = [workers.submit(task) for task in tasks]
+
+Ray starts the workers, says when one is lost, and starts it again where there is room. Everything
+else is the same: a worker loads once, takes tasks, and ends with this process. What a lost worker
+had begun fails with a `WorkerLostError`; whoever submitted it gives it to another one.
+
+Ray is imported by `Cluster` only, after the environment says what it may do.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from iart.errors import DeviceError, MissingExtraError, OptionsError
+from iart.parallel.workers import ClusterWorkers
+
+Loaded = TypeVar("Loaded")
+
+LOCAL = "local"
+"""In place of an address: a cluster of this machine alone, for as long as the command runs."""
+USUAL_CPUS = 4
+"""Of a worker without a GPU, where its machine has as many."""
+STORE_BYTES = 128 * 2**20
+"""Of Ray's object store, of a cluster of our own: only messages go through it."""
+_NOT_REACHED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_FOLDER = "iart-ray-"  # short: sockets in it have names of 107 bytes at most
+
+
+class Cluster:
+    """A Ray cluster that is joined, or started, until the end of a `with` block.
+
+    Attributes:
+        size: how many workers have room.
+        cpus: that each of them takes.
+        gpus: likewise.
+        share: of a GPU, or of the smallest machine, that falls to one.
+    """
+
+    def __init__(
+        self, address: str, *, cpus: float | None = None, gpus: float | None = None
+    ) -> None:
+        """Say where to work.
+
+        Args:
+            address: of a cluster, "auto" for that of RAY_ADDRESS or of this machine, or "local".
+            cpus: that a worker takes; None for 4, or all of a machine that has fewer, and for 1
+                beside a GPU.
+            gpus: that a worker takes, or the part of one; None for 1 if the cluster has any.
+
+        Raises:
+            OptionsError: these are not numbers above 0; or the address is one of Ray's client.
+        """
+        for name, value in (("cpus", cpus), ("gpus", gpus)):
+            if value is not None and not (value >= 0 if name == "gpus" else value > 0):
+                raise OptionsError(f"--cluster-{name} is a number above 0, got {value}")
+            if value is not None and value > 1 and value != int(value):
+                raise OptionsError(f"--cluster-{name} above 1 is a whole number, got {value}")
+        if "://" in address:
+            raise OptionsError(
+                f"cannot join '{address}': pass HOST:PORT, and run this on a machine of the cluster"
+            )
+        self._address, self._cpus, self._gpus = address, cpus, gpus
+
+    def __enter__(self) -> "Cluster":
+        """Join, or start.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            DeviceError: there is no such cluster, or it has no room for one worker.
+        """
+        with ExitStack() as stack:
+            settings: dict[str, Any] = {"address": self._address}
+            if self._address == LOCAL:
+                settings = _settings_of_our_own(stack)
+            address = (
+                os.environ.get("RAY_ADDRESS", "") if self._address == "auto" else self._address
+            )
+            if address.startswith(("127.", "localhost")):  # else Ray takes it for another address
+                os.environ[_NOT_REACHED] = "0"
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            try:
+                ray: Any = import_module("ray")
+            except ModuleNotFoundError as error:
+                raise MissingExtraError(
+                    "--cluster needs Ray; install it with: pip install 'iart-vsr[cluster]'"
+                ) from error
+            try:
+                ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                reason = str(error).strip().splitlines()
+                raise DeviceError(
+                    f"cannot join a Ray cluster at '{self._address}': {reason[0] if reason else ''}"
+                    ". Start one with `ray start --head`, or pass --cluster local"
+                ) from error
+            stack.callback(ray.shutdown)
+            self._plan(ray.nodes())
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def _plan(self, nodes: list[dict[str, Any]]) -> None:
+        """Decide how many workers there are, and what each takes."""
+        rooms = [node["Resources"] for node in nodes if node["Alive"]]
+        has_gpus = any(room.get("GPU", 0) for room in rooms)
+        self.gpus = (1.0 if has_gpus else 0.0) if self._gpus is None else self._gpus
+        most = min((room["CPU"] for room in rooms if room.get("CPU")), default=1.0)
+        usual = 1.0 if self.gpus else min(USUAL_CPUS, most)
+        self.cpus = usual if self._cpus is None else self._cpus
+
+        def fitting(room: dict[str, float]) -> int:
+            by_cpus = room.get("CPU", 0) / self.cpus
+            return int(min(by_cpus, room.get("GPU", 0) / self.gpus) if self.gpus else by_cpus)
+
+        self.size = sum(map(fitting, rooms))
+        self.share = min(1.0, self.gpus or self.cpus / most)
+        if not self.size:
+            of = f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+            raise DeviceError(
+                f"no machine of the cluster has room for a worker of {of}; pass other"
+                " --cluster-cpus or --cluster-gpus"
+            )
+
+    @contextmanager
+    def workers(
+        self, load: Callable[[], Loaded], describe: Callable[[Loaded], str]
+    ) -> "Iterator[ClusterWorkers[Loaded]]":
+        """As many workers as have room.
+
+        Args:
+            load: called once in each worker, and again where one is restarted.
+            describe: what was loaded, in words; must be the same on every machine.
+        """
+        workers = ClusterWorkers(load, describe, size=self.size, cpus=self.cpus, gpus=self.gpus)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+def _settings_of_our_own(stack: ExitStack) -> dict[str, Any]:
+    """What Ray is started with on this machine alone: nothing of it can be reached from others."""
+    os.environ[_NOT_REACHED] = "0"  # else it listens on all interfaces
+    place = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
+    for left in place.glob(f"{_FOLDER}*"):  # of commands that were killed
+        owner = left.name.removeprefix(_FOLDER).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "address": LOCAL,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": folder,
+        "object_store_memory": STORE_BYTES,
+    }

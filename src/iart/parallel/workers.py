@@ -1,0 +1,256 @@
+"""The workers of a cluster, seen from the process that gives them tasks.
+
+A thread for each worker waits until it lives and has loaded, takes tasks for it, and begins again
+where it was lost.
+"""
+
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from iart.errors import DeviceError, IARTError
+from iart.parallel.actor import Actor, Note, versions
+from iart.parallel.processes import Answer
+
+_log = logging.getLogger(__name__)
+
+Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
+
+PATIENCE_SECONDS = 300
+"""How long no worker at all may live before the work is given up."""
+LOOK_EVERY_SECONDS = 1.0
+START_SECONDS = 60
+"""How long all workers may take to start, before what can be planned is planned without some."""
+
+
+class WorkerLostError(DeviceError):
+    """A worker ended, or its machine went, while it did a task; another one can do it."""
+
+
+@dataclass(order=True)
+class _Item:
+    """A task that waits."""
+
+    priority: int
+    number: int
+    task: Any = field(compare=False, default=None)
+    told: Any = field(compare=False, default=None)
+    future: Any = field(compare=False, default=None)
+
+
+_LAST = _Item(sys.maxsize, sys.maxsize)
+
+
+class ClusterWorkers(Generic[Loaded]):
+    """Workers of a cluster, see `Cluster.workers`.
+
+    Attributes:
+        size: how many there are if all live.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Loaded],
+        describe: Callable[[Loaded], str],
+        *,
+        size: int,
+        cpus: float,
+        gpus: float,
+    ) -> None:
+        """Ask for `size` workers of so many CPUs and GPUs each; see `Cluster.workers`."""
+        self.size = size
+        self._ray: Any = import_module("ray")
+        self._cpus, self._gpus, self._load, self._describe = cpus, gpus, load, describe
+        self._queue: queue.PriorityQueue[_Item] = queue.PriorityQueue()
+        self._numbers = count()
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._changed = threading.Condition(self._lock)
+        self._actors: list[Any] = []
+        self._described: str | None = None
+        self._free: list[int] = []
+        self._alive: set[int] = set()
+        self._began = self._seen = time.monotonic()  # when a worker last lived
+        self._threads = [
+            threading.Thread(target=self._serve, args=(slot,), daemon=True)
+            for slot in range(self.size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def weakest(self) -> int | None:
+        """Bytes of memory of the worker that has least; None if that is unknown.
+
+        Waits for workers that have just been asked for, but not for ever: the cluster may be busy.
+        """
+        with self._changed:
+            waited = time.monotonic() - self._began
+            for enough, seconds in ((self.size, START_SECONDS), (1, PATIENCE_SECONDS)):
+                self._changed.wait_for(
+                    lambda enough=enough: len(self._free) >= enough or self._closed.is_set(),
+                    max(0, seconds - waited),
+                )
+            return min(self._free, default=None)
+
+    def submit(
+        self,
+        task: Callable[[Loaded, Callable[[Any], Any]], Result],
+        told: Callable[[Any], Any] = lambda message: None,
+        *,
+        priority: int = 0,
+    ) -> "Future[Result]":
+        """Give a task to the next worker that is idle, see `Processes.submit`.
+
+        Tasks of a smaller `priority` come first. The error of a future may be a `WorkerLostError`.
+        """
+        future: Future[Result] = Future()
+        self._queue.put(_Item(priority, next(self._numbers), task, told, future))
+        if self._closed.is_set():
+            self._drop("the work ended")
+        return future
+
+    def close(self) -> None:
+        """Stop all workers in whatever they do; what was submitted fails."""
+        with self._changed:
+            self._closed.set()
+            self._changed.notify_all()
+            actors = list(self._actors)
+        for actor in actors:
+            self._ray.kill(actor)
+        for _ in self._threads:
+            self._queue.put(_LAST)
+        for thread in self._threads:
+            thread.join()
+        self._drop("the work ended")
+
+    def _serve(self, slot: int) -> None:
+        """In a thread: keep one worker at work, and alive."""
+        kind = self._ray.remote(Actor).options(
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=2,  # a task, and answers to what it tells
+        )
+        actor = kind.remote(max(1, int(self._cpus)))
+        with self._lock:
+            self._actors.append(actor)
+        try:
+            while (node := self._prepared(slot, actor)) is not None:
+                while self._serve_one(actor, node):
+                    pass
+                with self._lock:
+                    self._alive.discard(slot)
+        except IARTError as error:  # it cannot be made ready: the next task tells why
+            item = self._queue.get()
+            if item is not _LAST and item.future.set_running_or_notify_cancel():
+                item.future.set_exception(error)
+        finally:
+            with self._lock:
+                self._alive.discard(slot)
+
+    def _prepared(self, slot: int, actor: Any) -> str | None:
+        """The machine of a worker, once that lives and has loaded; None if the work ends."""
+        while not self._closed.is_set():
+            try:
+                about = self._ray.get(actor.about.remote())
+                if about["versions"] != (ours := versions()):
+                    differ = ", ".join(
+                        f"{name} {about['versions'].get(name)} instead of {ours[name]}"
+                        for name in ours
+                        if about["versions"].get(name) != ours[name]
+                    )
+                    raise DeviceError(f"{about['node']} has {differ}; install the same there")
+                answer = self._ray.get(actor.prepare.remote(self._load, self._describe))
+            except self._ray.exceptions.ActorDiedError as error:
+                if self._closed.is_set():
+                    return None
+                raise DeviceError(f"a worker cannot start: {_reason(error)}") from None
+            except self._ray.exceptions.RayTaskError as error:
+                raise DeviceError(f"a worker cannot start: {_reason(error)}") from None
+            except self._ray.exceptions.RayError:  # not there (yet, or again)
+                with self._lock:
+                    if self._alive:
+                        self._seen = time.monotonic()
+                    is_over = time.monotonic() - self._seen > PATIENCE_SECONDS
+                if is_over:
+                    self._drop(f"no worker has lived for {PATIENCE_SECONDS} s")
+                self._closed.wait(LOOK_EVERY_SECONDS)
+                continue
+            if answer.error is not None:
+                raise type(answer.error)(f"{about['node']}: {answer.error}")
+            described, free = answer.result
+            with self._lock:
+                self._described = self._described or described
+                if described != self._described:
+                    raise DeviceError(
+                        f"{about['node']} has {described}, others have {self._described}; all must"
+                        " be alike"
+                    )
+                if free is not None:
+                    self._free.append(free)
+                self._alive.add(slot)
+                self._changed.notify_all()
+                self._seen = time.monotonic()
+            return about["node"]
+        return None
+
+    def _serve_one(self, actor: Any, node: str) -> bool:
+        """Have a worker do the next task; tells whether it can do more."""
+        item = self._queue.get()
+        if item is _LAST:
+            return False
+        if not item.future.set_running_or_notify_cancel():
+            return True
+        try:
+            answer = self._ask(actor, node, item)
+        except BaseException as error:  # noqa: BLE001 - it comes out of the future
+            with suppress(Exception):
+                self._ray.kill(actor, no_restart=self._closed.is_set())  # it may still be at work
+            item.future.set_exception(error)
+            return False
+        if answer.error is not None:
+            item.future.set_exception(answer.error)
+        else:
+            item.future.set_result(answer.result)
+        return True
+
+    def _ask(self, actor: Any, node: str, item: _Item) -> Answer:
+        try:
+            for each in actor.run.options(num_returns="streaming").remote(item.task):
+                message = self._ray.get(each)
+                if isinstance(message, Answer):
+                    return message
+                if isinstance(message, Note):
+                    _log.log(message.level, "%s: %s", node, message.text)
+                    continue
+                reply = item.told(message[0])
+                actor.answer.options(num_returns=0).remote(reply)
+        except self._ray.exceptions.RayTaskError as error:
+            raise DeviceError(f"a worker on {node} stopped: {_reason(error)}") from None
+        except self._ray.exceptions.RayError as error:
+            raise WorkerLostError(f"the worker on {node} was lost: {_reason(error)}") from None
+        raise WorkerLostError(f"the worker on {node} ended without an answer")
+
+    def _drop(self, reason: str) -> None:
+        """Let everything fail that waits."""
+        with suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not _LAST and item.future.set_running_or_notify_cancel():
+                    item.future.set_exception(DeviceError(f"the cluster stopped: {reason}"))
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's many that tells most: the last one that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
