@@ -103,6 +103,9 @@ class Cluster:
                     ". Start one with `ray start --head`, or pass --cluster local"
                 ) from error
             stack.callback(ray.shutdown)
+            # Lost workers are told by us; Ray would print them to stdout, and asks nobody.
+            worker: Any = import_module("ray._private.worker")
+            worker._worker_logs_enabled = False
             self._plan(ray.nodes())
             self._open = stack.pop_all()
         return self

@@ -1,0 +1,104 @@
+"""A real cluster of Ray on this machine, of three nodes of one CPU, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NODES = 3
+
+PROGRAM = """
+import sys, warnings
+from ray.cluster_utils import Cluster
+
+node = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+store = {"object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args=node | store)
+others = [cluster.add_node(**node, **store) for _ in range(int(sys.argv[1]) - 1)]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(others.pop(), allow_graceful=False)
+    print("removed", flush=True)
+cluster.shutdown()
+"""
+
+
+class RayCluster:
+    """Of `running`; started by `ray.cluster_utils`, as Ray tests itself."""
+
+    def __init__(self, process: subprocess.Popen[str], mark: str) -> None:
+        self._process, self._mark = process, mark
+        assert process.stdout is not None
+        self.address = process.stdout.readline().strip()
+
+    def remove_node(self) -> None:
+        """End all processes of a node that no driver is on."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print("remove", file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "removed\n"
+
+    def actors(self) -> list[int]:
+        """Processes of workers."""
+        return [pid for pid in marked(self._mark) if "ray::Actor" in _command(pid)]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[RayCluster]:
+    """A cluster whose sockets and logs lie in `folder`, which must have a short name."""
+    mark = f"RAY_TMPDIR={folder}"
+    environment = os.environ | {
+        "RAY_TMPDIR": str(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(NODES)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    ) as process:  # fmt: skip
+        try:
+            yield RayCluster(process, mark)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+def marked(mark: str) -> list[int]:
+    """Processes that were started with `NAME=value` in their environment, and live."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            if place.name.isdecimal() and mark.encode() in (place / "environ").read_bytes():
+                found.append(int(place.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def listening(pids: list[int]) -> set[str]:
+    """Addresses, as the kernel writes them, on which processes listen."""
+    links = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                links.add(str(link.readlink()))
+            except OSError:
+                continue
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            _, local, _, state, *more = line.split()
+            if state == "0A" and f"socket:[{more[5]}]" in links:
+                found.add(local.partition(":")[0])
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,175 @@
+"""Films on a real cluster of Ray: the same bytes as in one process, whatever is lost on the way."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iart.video.open import open_video
+from tests.processes import errors_at_end, start_iart, wait_until
+from tests.ray_cluster import RayCluster, listening, marked, running
+from tests.video.clips import make_clip, picture
+
+pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+LENGTHS = (50, 20, 50, 250, 20)
+"""Of scenes: one too short for a segment of its own, one too long for one."""
+LONG = (50,) * 30
+"""Of scenes, of which there are more than any worker makes before another is lost."""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Of a short name: sockets lie in it."""
+    place = Path(tempfile.mkdtemp(prefix="iart-t", dir="/tmp"))
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[RayCluster]:
+    with running(folder / "ray") as cluster:
+        yield cluster
+
+
+def film(path: Path, lengths: tuple[int, ...], first: int = 0) -> Path:
+    images = [
+        picture(index, 32, 32, scene=first + scene)
+        for scene, count in enumerate(lengths)
+        for index in range(count)
+    ]
+    return make_clip(path, images, audio=["eng"])
+
+
+@pytest.fixture(scope="module")
+def films(folder: Path) -> list[Path]:
+    return [film(folder / f"{n}.mkv", LENGTHS, 7 * i) for i, n in enumerate("abc")]
+
+
+@pytest.fixture(scope="module")
+def long(folder: Path) -> Path:
+    return film(folder / "long.mkv", LONG)
+
+
+def start(*words: str | Path, model: str = "bicubic", **more: str) -> subprocess.Popen[str]:
+    command = ["upscale", *words, "--model", model]
+    command += [] if "--codec" in words else ["--preset", "ultrafast"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
+    return start_iart(*command, stdout=subprocess.PIPE, env=environment)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What it wrote to stderr, and nothing to stdout."""
+    written, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert not written
+    return errors
+
+
+def alone(source: Path, model: str = "bicubic") -> Path:
+    """The output of one process."""
+    output = source.with_name(f"{source.stem}-{model}.mkv")
+    if not output.exists():
+        ended(start(source, "-o", output, model=model))
+    return output
+
+
+def finished(output: Path) -> int:
+    return len(list((output.parent / f".{output.name}.job" / "segments").glob("*.json")))
+
+
+def frames(path: Path) -> np.ndarray:
+    with open_video(path, deinterlace="off") as reader:
+        return np.stack([(255 * frame.data).round().numpy() for frame in reader])
+
+
+def test_one_film(cluster: RayCluster, films: list[Path], tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    errors = ended(start(films[0], "-o", output, "--cluster", "auto", RAY_ADDRESS=cluster.address))
+    assert output.read_bytes() == alone(films[0]).read_bytes()
+    assert list(tmp_path.iterdir()) == [output]
+    assert f"{output}: 390 frames in " in errors
+    wait_until(lambda: not cluster.actors())
+
+
+def test_the_network(cluster: RayCluster, films: list[Path], tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    words = [*("-o", output), "--cluster", cluster.address, "--codec", "ffv1"]
+    ended(start(films[0], *words, "--end", "5", model="light"))
+    whole = tmp_path / "whole.mkv"
+    ended(start(films[0], "-o", whole, "--codec", "ffv1", "--end", "5", model="light"))
+    assert np.abs(frames(output) - frames(whole)).max() <= 1
+
+
+def test_three_films_share_the_workers(cluster: RayCluster, films: list[Path], tmp_path: Path):
+    errors = ended(start(*films, "-o", tmp_path / "out/", "--cluster", cluster.address))
+    for path in films:
+        assert (tmp_path / "out" / path.name).read_bytes() == alone(path).read_bytes()
+    assert errors.count(": 390 frames in ") == 3
+
+
+def test_a_worker_is_killed(cluster: RayCluster, long: Path, tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address)
+    wait_until(lambda: finished(output) >= 3, process)
+    os.kill(cluster.actors()[0], signal.SIGKILL)
+    assert finished(output) < len(LONG)
+    assert "was lost" in ended(process)
+    assert output.read_bytes() == alone(long).read_bytes()
+
+
+def test_the_driver_is_killed_and_run_again(cluster: RayCluster, long: Path, tmp_path: Path):
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address)
+    wait_until(lambda: finished(output) >= 3, process)
+    process.kill()
+    errors_at_end(process)
+    assert not output.exists()
+    wait_until(lambda: not cluster.actors())
+    assert "going on at frame" in ended(start(long, "-o", output, "--cluster", cluster.address))
+    assert output.read_bytes() == alone(long).read_bytes()
+
+
+def test_a_node_is_removed(cluster: RayCluster, long: Path, tmp_path: Path):
+    """The last of these tests: it leaves two nodes."""
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address)
+    wait_until(lambda: finished(output) >= 3, process)
+    cluster.remove_node()
+    assert finished(output) < len(LONG)
+    assert "was lost" in ended(process)
+    assert output.read_bytes() == alone(long).read_bytes()
+
+
+def test_a_cluster_of_our_own_listens_to_this_machine_and_ends_with_the_command(
+    films: list[Path], long: Path, tmp_path: Path
+):
+    ours = {"IART_TEST": str(tmp_path)}
+    mark = f"IART_TEST={tmp_path}"
+    output = tmp_path / "out.mkv"
+    words = ("--cluster", "local", "--cluster-cpus", "1")
+    process = start(long, "-o", output, *words, **ours)
+    wait_until(lambda: finished(output) >= 1, process)
+    addresses = listening(marked(mark))
+    assert addresses
+    assert addresses <= LOOPBACK
+    process.kill()
+    errors_at_end(process)
+    wait_until(lambda: not marked(mark))
+    left = set(Path("/tmp").glob("iart-ray-*"))
+    assert "going on at frame" in ended(start(long, "-o", output, *words, **ours))
+    assert output.read_bytes() == alone(long).read_bytes()
+    wait_until(lambda: not marked(mark))
+    assert not set(Path("/tmp").glob("iart-ray-*")) & left
