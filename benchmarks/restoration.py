@@ -71,7 +71,8 @@ def score(name: str) -> None:
         values = [f"{means[metric]:.{digits}f}" for metric, digits in METRICS.items()]
         print(protocol, name, *values, flush=True)
         _write_row(protocol, name, values)
-    lines = (f' "{name}": {json.dumps(scores[name])}' for name in MODELS if name in scores)
+    scores[name] = own
+    lines = (f' "{key}": {json.dumps(scores[key])}' for key in MODELS if key in scores)
     SCORES.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
