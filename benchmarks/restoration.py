@@ -1,7 +1,7 @@
 """Score shipped models on the frozen protocols: docs/models.md, benchmarks/scores.json, a picture.
 
     python benchmarks/restoration.py dvd            # bicubic, light likewise: a few minutes each
-    python benchmarks/restoration.py --take net_g_6000.safetensors dvd      # new weights, scored
+    python benchmarks/restoration.py --take dvd80.safetensors dvd          # new weights, scored
     python benchmarks/restoration.py --picture       # docs/images/restoration.webp
 
 Rows of models that are not named stay. Reports go to results/; runs that stopped are resumed.
@@ -54,8 +54,9 @@ SIDE = 160
 
 def take(weights: Path) -> None:
     """Make weights of a training run those that ship as `dvd`."""
-    step = read_metadata(weights)["step"]
-    save_model(read_model(weights), TAKEN, metadata={**ABOUT, "step": step})
+    known = read_metadata(weights)
+    origin = {name: known[name] for name in ("step", "blend") if name in known}
+    save_model(read_model(weights), TAKEN, metadata={**ABOUT, **origin})
 
 
 def score(name: str) -> None:
