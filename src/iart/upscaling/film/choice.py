@@ -26,7 +26,7 @@ CLEAN, RESTORING = "light", "dvd"
 SD_PIXELS = 1024 * 576
 """Widest picture of standard definition, with square pixels."""
 
-_DISC, _OLD, _NEW = 4.0, 1.5, 0.3
+_DISC, _OLD, _NEW = 1.5, 0.9, 0.3
 MOST_BITS = {
     **dict.fromkeys(("mpeg1video", "mpeg2video"), _DISC),
     **dict.fromkeys(("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3"), _OLD),
