@@ -13,7 +13,10 @@ from tests.video.outputs import frame_at, images
 
 ASPECTS = [Fraction(8, 9), Fraction(32, 27), Fraction(16, 15), Fraction(64, 45), Fraction(27, 32)]
 PAIRS = [
-    (name, codec) for name, container in CONTAINERS.items() for codec in fitting_codecs(container)
+    (name, codec)
+    for name, container in CONTAINERS.items()
+    for codec in fitting_codecs(container)
+    if not codec.startswith("nvenc")  # few machines have it
 ]
 
 
