@@ -70,24 +70,23 @@ def failure_of_triton(device: torch.device) -> str | None:
         def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.randn(shape, generator=generator).to(device, dtype)
 
-        windows = *numbers(3, 2, 2, 48, 12), numbers(2, 48, 48)
-        query, *maps = numbers(3, 30, 24)
+        (q, k, v), bias = numbers(3, 2, 2, 48, 12), numbers(2, 48, 48)
+        query, key, value = numbers(3, 30, 24)
         moves = 2 * numbers(30, 2, dtype=torch.float32)
-        biases, size, places = numbers(2, 4, 24), (5, 6), torch.arange(30, device=device)
+        (key_bias, value_bias), size = numbers(2, 4, 24), (5, 6)
         try:
             got = (
-                gpu.attend(*windows),
-                gpu.resample(query, *maps, *biases, moves.floor(), size, heads=2),
+                gpu.attend(q, k, v, bias),
+                gpu.resample(query, key, value, key_bias, value_bias, moves.floor(), size, heads=2),
             )
         except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
             lines = str(error).strip().splitlines()
             return f"its kernels do not run ({lines[0] if lines else type(error).__name__})"
-        q, k, v, b = (x.float() for x in windows)
-        asks, key, value = (x.float() for x in (query, *maps))
-        asks, (key_bias, value_bias) = asks.view(30, 2, 12), biases.float().unbind()
+        biases = key_bias.float(), value_bias.float()
+        asks, places = query.float().view(30, 2, 12), torch.arange(30, device=device)
         expected = (
-            attend_fused(q, k, v, b),
-            plain.resample(asks, key, value, (key_bias, value_bias), moves.floor(), places, size),
+            attend_fused(q.float(), k.float(), v.float(), bias.float()),
+            plain.resample(asks, key.float(), value.float(), biases, moves.floor(), places, size),
         )
         for ours, theirs in zip(got, expected, strict=True):
             if not torch.allclose(ours.float(), theirs, rtol=tolerance, atol=tolerance):
