@@ -116,7 +116,7 @@ class StreamReader(AbstractContextManager["StreamReader"]):
         decoder, detector = Decoder(self._container, self._source), CutDetector()
         self.losses = decoder.losses
         finish = Finish(self._source, self._container, decoder, self._crop, self.device)
-        told, count, size = False, 0, 0
+        told, count, last = False, 0, None
         for picture in decoder:
             if picture.image.interlaced_frame and not told:
                 _log.info("fields: the stream is marked as interlaced, and taken as it is")
@@ -124,12 +124,11 @@ class StreamReader(AbstractContextManager["StreamReader"]):
             rgb, _ = finish(picture.image)
             cut = detector.is_cut(picture.image)
             yield Frame(rgb, picture.pts, self.info.time_base, picture.duration, cut)
-            count += 1
-            size = sum(
-                plane.width * plane.height * (1 + (self.info.bit_depth > 8))
-                for plane in picture.image.planes
-            )
-        if count and self._file.is_cut(size):
+            count, last = count + 1, picture.image
+        if last is None:
+            return
+        samples = sum(plane.width * plane.height for plane in last.planes)
+        if self._file.is_cut(samples * (1 + (self.info.bit_depth > 8))):
             reason = "the stream ends within a picture"
             self.losses.append(Loss(count / self.info.rate, None, reason))
 

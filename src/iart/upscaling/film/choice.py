@@ -66,7 +66,7 @@ def choose_model(info: VideoInfo) -> Choice:
         return Choice(CLEAN, f"{kind}, not known to have lost much")
     size = f"{info.width}x{info.height}"
     what = info.codec if bits is None else f"{info.codec} at {bits:.2g} bits per pixel"
-    if MOST_BITS[info.codec] == _NEW and info.width * info.height > SD_PIXELS:
+    if limit == _NEW and info.width * info.height > SD_PIXELS:
         return Choice(CLEAN, f"{what}, {size}")
     if bits is not None and bits > limit:
         return Choice(CLEAN, f"{what}, a high rate")
