@@ -52,7 +52,10 @@ def test_meta(root: Path):
     ("arguments", "message"),
     [
         (("degrade", "GT", "GT/LR", "--kind", "bi"), "it lies in"),
-        (("degrade", "GT", "LR", "--kind", "other"), "kind must be one of bi, bd, dvd, tape, web"),
+        (
+            ("degrade", "GT", "LR", "--kind", "other"),
+            "kind must be one of bi, bd, mpeg2, dvd, tape, web",
+        ),
         (("lmdb", "none", "none.lmdb"), "no images"),
         (("meta", "none", "meta.txt"), "no clips"),
     ],

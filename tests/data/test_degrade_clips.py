@@ -36,7 +36,7 @@ def pixels(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["dvd", "tape", "web"])
+@pytest.mark.parametrize("kind", ["mpeg2", "dvd", "tape", "web"])
 def test_the_same_tree_at_a_quarter(source: Path, tmp_path: Path, kind):
     shown: list[tuple[int, int]] = []
     count = degrade_clips(source, tmp_path / "LQ", kind, progress=lambda *n: shown.append(n))
@@ -99,12 +99,12 @@ def test_the_command(source: Path, tmp_path: Path):
     result = CliRunner().invoke(data, [*arguments, "--sheet", str(tmp_path / "sheet.png")])
     assert (result.exit_code, result.output.split(": ")[-1]) == (0, "9 images written\n")
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 4 * 4 * 32
+        assert sheet.width == 5 * 4 * 32  # the reduction alone and four kinds
     result = CliRunner().invoke(data, [*arguments, "--sheet", str(tmp_path / "sheet.png")])
     assert result.exit_code == 1
     assert "--overwrite" in result.output
     result = CliRunner().invoke(data, [*arguments[:-3], "bi", "--ffv1"])
-    assert "--ffv1 goes with dvd, tape, web" in result.output
+    assert "--ffv1 goes with mpeg2, dvd, tape, web" in result.output
 
 
 def test_sources_that_do_not_fit(source: Path, tmp_path: Path):

@@ -24,7 +24,7 @@ def test_clips_of_ground_truth_alone(tmp_path: Path):
     (tmp_path / "GT" / "a").mkdir(parents=True)
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / "GT" / "a" / f"{number}.png")
-    section = {"dvd": 1.0, "tape": 0.0, "web": 1.0, "bicubic": 1.0}
+    section = {"mpeg2": 0.0, "dvd": 1.0, "tape": 0.0, "web": 1.0, "bicubic": 1.0}
     options = train_options(
         "DVDRecurrentDataset", tmp_path, dataroot_lq=None, gt_size=32, num_frame=3,
         degradation=SimpleNamespace(**section), interval_list=(1, 2), random_reverse=True,
@@ -52,13 +52,13 @@ def test_ground_truth_too_small_to_degrade(tmp_path: Path):
     make_pairs(tmp_path, {"000": 4})
     options = train_options(
         "DVDRecurrentDataset", tmp_path, dataroot_lq=None,
-        degradation=SimpleNamespace(dvd=1.0, tape=0.0, web=0.0, bicubic=0.0),
+        degradation=SimpleNamespace(mpeg2=0.0, dvd=1.0, tape=0.0, web=0.0, bicubic=0.0),
     )  # fmt: skip
     with pytest.raises(DataError, match="too small for crops of 32×32"):
         open_training_set(options)
 
 
-SHARES = SimpleNamespace(dvd=1.0, tape=1.0, web=1.0, bicubic=1.0)
+SHARES = SimpleNamespace(mpeg2=0.0, dvd=1.0, tape=1.0, web=1.0, bicubic=1.0)
 
 
 def degraded_scenes(tmp_path: Path):

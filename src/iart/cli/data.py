@@ -25,12 +25,12 @@ def degrade(
     kind: Annotated[
         str,
         Option(
-            help="bi (MATLAB's bicubic), bd (blur and decimation), or real footage: dvd, tape, web."
+            help="bi (MATLAB's), bd (blur, decimation); of real footage: mpeg2, dvd, tape, web."
         ),
     ],
-    seed: Annotated[int, Option(min=0, help="Seed of the parameters of dvd, tape and web.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the parameters of real footage.")] = 0,
     ffv1: Annotated[
-        bool, Option("--ffv1", help="Write lossless videos instead (dvd, tape, web).")
+        bool, Option("--ffv1", help="Write lossless videos instead (real footage).")
     ] = False,
     sheet: Annotated[
         str | None, Option(help="Also write a PNG that shows each kind beside the reduction alone.")

@@ -109,6 +109,7 @@ def test_draws_of_a_kind(kind: Kind):
         codecs
         == {
             "bicubic": set(),
+            "mpeg2": {"mpeg2video"},
             "dvd": {"mpeg2video"},
             "tape": {"mpeg2video", "dvvideo"},
             "web": {"mpeg4", "libx264", "flv", "h263p"},

@@ -58,12 +58,23 @@ def draw_kind(kind: Kind, rng: np.random.Generator) -> Degradation:
     seed, lead = int(rng.integers(_SEED)), int(rng.integers(_LEAD))
     if kind == "bicubic":
         return Degradation(kind=kind, top=top, left=left)
-    make = {"dvd": _dvd, "tape": _tape, "web": _web}[kind]
+    make = {"mpeg2": _mpeg2_alone, "dvd": _dvd, "tape": _tape, "web": _web}[kind]
     drawn = make(rng)
     if drawn.scan.kind != "progressive":
         top -= top % 2
     more = {"noise_seed": seed, "lead": lead, "top": top, "left": left}
     return drawn.model_copy(update=more)
+
+
+def _mpeg2_alone(rng: np.random.Generator) -> Degradation:
+    """A disc of a clean master: nothing but the reduction and the codec."""
+    kernel = _choice(rng, _KERNELS)
+    width = _SOFTEST[kernel]
+    return Degradation(
+        kind="mpeg2",
+        reduction=Reduction(kernel=kernel, width_x=width, width_y=width),
+        codings=(_mpeg2(rng),),
+    )
 
 
 def _dvd(rng: np.random.Generator) -> Degradation:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-Kind = Literal["bicubic", "dvd", "tape", "web"]
-KINDS: tuple[Kind, ...] = ("bicubic", "dvd", "tape", "web")
+Kind = Literal["bicubic", "mpeg2", "dvd", "tape", "web"]
+KINDS: tuple[Kind, ...] = ("bicubic", "mpeg2", "dvd", "tape", "web")
 CodecName = Literal["mpeg2video", "dvvideo", "mpeg4", "libx264", "flv", "h263p"]
 
 CYCLE, FILM = 5, 4

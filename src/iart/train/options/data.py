@@ -64,6 +64,8 @@ class DegradationOptions(Section):
 
     bicubic: NonNegativeFloat = 0.0
     """MATLAB's bicubic reduction, and nothing else."""
+    mpeg2: NonNegativeFloat = 0.0
+    """A reduction by the kernels of scalers, then MPEG-2, and nothing else."""
     dvd: NonNegativeFloat = 0.0
     """Reduction, edge enhancement, grain, fields and MPEG-2."""
     tape: NonNegativeFloat = 0.0
@@ -73,8 +75,8 @@ class DegradationOptions(Section):
 
     def conflicts(self) -> Iterator[str]:
         """See `Section`."""
-        if not self.bicubic + self.dvd + self.tape + self.web:
-            yield "give one of bicubic, dvd, tape and web a share above 0"
+        if not self.bicubic + self.mpeg2 + self.dvd + self.tape + self.web:
+            yield "give one of bicubic, mpeg2, dvd, tape and web a share above 0"
 
 
 class SceneOptions(LoaderOptions):
