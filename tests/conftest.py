@@ -2,8 +2,12 @@
 
 import os
 import random
+import shlex
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -37,6 +41,24 @@ def _cache_of_its_own(
 ) -> None:
     """No test sees what another one, or the user, has noted."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kernels_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All processes of a session compile the same kernels, and share what comes of it."""
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    if sys.platform != "linux" or not shutil.which(compiler[0]):
+        yield
+        return
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+    folder.mkdir(exist_ok=True)
+    program = Path(__file__).with_name("compile_once.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "CXX", shlex.join([sys.executable, "-IS", str(program), str(folder), *compiler])
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 
 from iart.bench.peaks import ClipSize, peaks_of_a_process
 from iart.model import IART, IARTConfig
-from iart.model.kernels import cpu
 from iart.model.memory import estimate_memory, estimate_tiled_memory, memory_in_use
 from iart.weights import save_model
+from tests.model.test_kernels import needs_compiler
 
 LIGHT = IARTConfig(
     channels=32,
@@ -48,7 +48,6 @@ def measured_memory(config: IARTConfig, frames: int, height: int, width: int) ->
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-needs_kernel = pytest.mark.skipif(not cpu.has_kernels(), reason="PyTorch attends in 4 MB more")
 
 
 def assert_formula_holds(
@@ -61,13 +60,13 @@ def assert_formula_holds(
 
 
 @needs_proc
-@needs_kernel
+@needs_compiler
 def test_the_formula_says_what_is_in_use() -> None:
     assert_formula_holds("light", LIGHT, [(1, 64, 96), (3, 90, 125)])
 
 
 @needs_proc
-@needs_kernel
+@needs_compiler
 @pytest.mark.slow
 def test_the_formula_says_what_is_in_use_by_more() -> None:
     assert_formula_holds("light", LIGHT, [(5, 48, 64), (16, 48, 64), (3, 180, 320)])
@@ -75,7 +74,7 @@ def test_the_formula_says_what_is_in_use_by_more() -> None:
 
 
 @needs_proc
-@needs_kernel
+@needs_compiler
 @pytest.mark.parametrize(
     "config",
     [
@@ -96,7 +95,7 @@ def test_the_formula_holds_for_other_networks(config: IARTConfig, tmp_path: Path
 
 
 @needs_proc
-@needs_kernel
+@needs_compiler
 @pytest.mark.slow
 def test_the_formula_holds_for_the_full_network() -> None:
     assert_formula_holds("full", IARTConfig(), [(2, 24, 40), (3, 48, 64)])
