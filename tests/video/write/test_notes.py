@@ -1,5 +1,6 @@
 """Notes before the work on what an output does not keep of its source."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from iart.upscaling.film.run import upscale_video
 from iart.video.frame import Crop
 from iart.video.write.matroska import chapters_not_read
 from tests.video.clips import make_clip, picture
+from tests.video.outputs import contents
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -83,6 +85,31 @@ def test_languages_of_chapters_are_told(tmp_path):
     assert data.count(b"\x43\x7c\x83und") == 1
     source.write_bytes(data.replace(b"\x43\x7c\x83und", b"\x43\x7c\x83ger"))
     assert "chapters: languages (ger) are lost" in _notes(source, tmp_path / "out.mkv")
+
+
+@pytest.mark.parametrize("late", [0, 96000])
+def test_chapters_of_days_and_of_films_that_begin_late_are_kept_in_mp4(tmp_path, late):
+    """In the clock of the sound, the ticks of such a chapter go beyond the 32 bits that it has."""
+    marks = [(late, 95_000 + late, "Eins"), (95_000 + late, 95_001 + late, "Zwei")]
+    ms = Fraction(1, 1000)
+    source = make_clip(
+        tmp_path / "in.mkv",
+        frames=3,
+        pts=[1000 * late + 40 * i for i in range(3)],
+        time_base=ms,
+        chapters=marks,
+        audio=["eng"],
+        audio_seconds=0.1,
+    )
+    notes, moved = _notes(source, tmp_path / "out.mp4"), "chapters: the first begins at 0 in mp4"
+    assert (moved in notes) if late else ("chapters" not in notes)
+    assert "chapters" not in _notes(source, tmp_path / "out.mkv")
+    upscale_video(source, tmp_path / "out.mp4", Bicubic())
+    chapters = contents(tmp_path / "out.mp4").chapters
+    expected = [(0, "Eins"), (95_000 + late, "Zwei")]
+    for (start, _, title), (wanted, name) in zip(chapters, expected, strict=True):
+        assert abs(start - wanted) <= ms
+        assert title == name
 
 
 def _element(number: str, *payload: bytes) -> bytes:

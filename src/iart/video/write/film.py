@@ -176,6 +176,7 @@ def _with_tracks(
         joined = {k: ":".join([options[k], v]) if k in options else v for k, v in light.items()}
         encoding = replace(encode.encoding, options=options | joined)
         encode = replace(encode, encoding=encoding)
+    chapters = _chapters(source, encode.shift, plan.end_seconds)
     return replace(
         plan,
         encode=encode,
@@ -184,8 +185,8 @@ def _with_tracks(
         tracks=replace(tracks, video_metadata=metadata | stereo),
         spherical=spherical,
         metadata=container_metadata(source.metadata),
-        chapters=_chapters(source, encode.shift, plan.end_seconds),
-        options=muxer_options(encode, tracks),
+        chapters=chapters,
+        options=muxer_options(encode, tracks, chapters),
         notes=tuple(notes),
     )
 

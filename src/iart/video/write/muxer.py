@@ -1,11 +1,12 @@
 """Puts a video file together: encoded pictures, tracks, chapters, metadata."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BufferedIOBase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,10 +210,13 @@ def amend_header(plan: FilmPlan, file: BufferedIOBase) -> bool:
     return amend(file, display_size=size, delays=delays, spherical=spherical)
 
 
-def muxer_options(encode: Encode, tracks: TrackPlans) -> dict[str, str]:
+def muxer_options(
+    encode: Encode, tracks: TrackPlans, chapters: Sequence[Any] = ()
+) -> dict[str, str]:
     """Options of the container: exact clocks, and the index at the front of mp4 and mov.
 
-    Further videos get the same clock; where sound starts is written in the clock of the file.
+    Further videos get the same clock; where sound starts is written in the clock of the file,
+    in which chapters count too: it is coarser where the ticks of a long one go beyond 32 bits.
     """
     if not encode.encoding.container.is_mov:
         return {}
@@ -220,6 +224,11 @@ def muxer_options(encode: Encode, tracks: TrackPlans) -> dict[str, str]:
         encode.shape.time_base.denominator, (plan.ticks for plan in tracks.carried)
     )
     of_file = _common_clock(clock, (plan.sample_rate for plan in tracks.carried))
+    times = [0, *(part["start"] * (part["time_base"] or 1) for part in chapters[1:])]
+    times += [part["end"] * (part["time_base"] or 1) for part in chapters[-1:]]
+    longest = max((after - before for before, after in pairwise(times)), default=0)
+    if of_file * longest >= 2**31:
+        of_file = clock if clock * longest < 2**31 else 1000
     return {
         "movflags": "+faststart",
         "video_track_timescale": str(clock),

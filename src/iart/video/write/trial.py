@@ -28,6 +28,8 @@ from iart.video.write.matroska import delayed_tracks
 from iart.video.write.muxer import DecodeTimes, FilmPlan, amend_header, open_output
 
 _MOST_DELAYS = 5
+_CHAPTER_SLACK = Fraction(1, 100)
+"""Seconds by which chapters may move by rounding."""
 
 _SHOWN = ("forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "lyrics")
 
@@ -179,8 +181,7 @@ def _losses(plan: FilmPlan, start: SourceStart | None, back: InputContainer) -> 
         OutputError: pictures or tracks that are not there.
     """
     container = plan.encode.encoding.container
-    if plan.chapters and not back.chapters():
-        yield f"chapters: {container.name} has no place for them"
+    yield from _chapter_losses(plan, back)
     video = next(iter(back.streams.video), None)
     timecode = plan.tracks.video_metadata.get("timecode")
     there = {} if video is None else {key.lower(): text for key, text in video.metadata.items()}
@@ -204,6 +205,28 @@ def _losses(plan: FilmPlan, start: SourceStart | None, back: InputContainer) -> 
             yield from _track_losses(track, found, container.name)
     if missing:
         raise OutputError(refusal(missing, container))
+
+
+def _chapter_losses(plan: FilmPlan, back: InputContainer) -> Iterator[str]:
+    name = plan.encode.encoding.container.name
+    wanted, found = (
+        [
+            (part["start"] * (part["time_base"] or 1), part["metadata"].get("title"))
+            for part in parts
+        ]
+        for parts in (plan.chapters, back.chapters())
+    )
+    if wanted and not found:
+        yield f"chapters: {name} has no place for them"
+        return
+    moved = [abs(a - b) > _CHAPTER_SLACK for (a, _), (b, _) in zip(wanted, found, strict=False)]
+    if moved[:1] == [True] and found[0][0] == 0:
+        yield f"chapters: the first begins at 0 in {name}, not at {float(wanted[0][0]):.3f} s"
+        moved[0] = False
+    if len(found) != len(wanted) or any(moved):
+        yield f"chapters: {name} does not keep the times of all of them"
+    elif [title for _, title in found] != [title for _, title in wanted]:
+        yield f"chapters: {name} does not keep all of their titles"
 
 
 def _pairs(plan: FilmPlan, back: InputContainer) -> Iterator[tuple[TrackPlan, Stream | None]]:
