@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -52,7 +52,7 @@ class Size:
 
 
 TINY = Size((256, 144), (128, 80), 18)
-LARGE = Size((1280, 720), (720, 480), 36)
+LARGE = Size((1280, 720), (720, 480), 103)  # a minute
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Discs:
         size: of pictures and scenes.
         bluray: the file.
         dvds: the files, by kind.
-        film: of the DVD, one moment a frame.
+        film: of the DVD, one moment a frame; in a file, as a minute of it is 750 MB.
         partners: on the Blu-ray, of each frame of the DVD's film: all that are the same; none in a
             foreign scene.
     """
@@ -81,9 +81,18 @@ def make_discs(
     """Write a Blu-ray and its DVDs."""
     order = list(range(SCENES))
     order.insert(9, REPEATED)
-    film: list[Moment] = []
     partners: list[set[int]] = []
     shown: dict[int, list[set[int]]] = {}
+
+    width, height = size.dvd
+    count = (len(order) - len(MISSING) + 1) * size.frames
+    stored = np.memmap(folder / "film.yuv", np.uint8, "w+", shape=(count, width * height * 3 // 2))
+    film = [_planes(each, width, height) for each in stored]
+    empty = iter(film)
+
+    def keep(frame: torch.Tensor) -> None:
+        for plane, values in zip(next(empty), _moment(_on_dvd(frame, size)), strict=True):
+            plane[:] = values
 
     def bluray() -> Iterator[Moment]:
         """All pictures; those of the DVD are made on the way."""
@@ -93,12 +102,13 @@ def make_discs(
             for place, frame, known in zip(places, _scene(number, size, seed), same, strict=True):
                 known |= set(places) if number == STILL else {place}
                 if number not in MISSING:
-                    film.append(_moment(_on_dvd(frame, size)))
+                    keep(frame)
                 yield _moment(frame)
             if number not in MISSING:
                 partners.extend(same)
             elif number == MISSING[1]:
-                film.extend(_moment(_on_dvd(each, size)) for each in _scene(FOREIGN, size, seed))
+                for frame in _scene(FOREIGN, size, seed):
+                    keep(frame)
                 partners.extend(set() for _ in places)
 
     path = fielded.write(
@@ -106,13 +116,20 @@ def make_discs(
         bluray(),
         rate=FILM,
         codec="libx264",
-        options={"crf": "16", "preset": "veryfast"},
+        options={"crf": "16", "preset": "ultrafast"},
     )
     dvds = {kind: KINDS[kind](folder / kind, film, size.sample_aspect) for kind in kinds}
     return Discs(size, path, dvds, film, partners)
 
 
-@cache
+def make_other_film(path: Path, size: Size, scenes: int) -> Path:
+    """A DVD of none of the film's scenes, which are of the same kinds."""
+    numbers = range(FOREIGN + 1, FOREIGN + 1 + 2 * scenes, 2)  # drawn ones: there are few photos
+    film = [_moment(_on_dvd(each, size)) for number in numbers for each in _scene(number, size, 0)]
+    return _pal(path, film, size.sample_aspect)
+
+
+@lru_cache(maxsize=1)  # scenes are made one after the other
 def _still(number: int, side: int) -> torch.Tensor:
     """Each another: photographs, also mirrored, and drawn ones."""
     if number % 2:
@@ -164,6 +181,13 @@ def _moment(frame: torch.Tensor) -> Moment:
         np.frombuffer(memoryview(p), np.uint8).reshape(p.height, -1)[:, : p.width] for p in chroma
     )
     return luma.reshape(height, width), blue.copy(), red.copy()
+
+
+def _planes(stored: np.ndarray, width: int, height: int) -> Moment:
+    """Parts of an array of bytes."""
+    luma, *chroma = np.split(stored, [width * height, width * height * 5 // 4])
+    blue, red = (plane.reshape(height // 2, width // 2) for plane in chroma)
+    return luma.reshape(height, width), blue, red
 
 
 def _hard(path: Path, film: list[Moment], aspect: Fraction) -> Path:

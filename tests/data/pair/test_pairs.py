@@ -1,5 +1,6 @@
 """Two discs of one film become pairs: the truth is known, so what was found is compared with it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,6 @@ import av
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,6 +22,7 @@ from iart.data.sets import open_training_set
 from iart.data.stores.folder import FolderStore
 from iart.data.stores.video import read_video_list
 from iart.errors import DataError, IARTError, OutputError
+from iart.files.images import write_image
 from iart.pictures.degrade import to_uint8
 from iart.pictures.scores import psnr
 from iart.train.loop import train
@@ -29,11 +30,14 @@ from iart.train.options.read import read_options
 from iart.train.options.run import TrainingOptions
 from iart.upscaling.clip import upscale
 from iart.weights import load_model
-from tests.data.pair.discs import KINDS, LARGE, TINY, Discs, make_discs
+from tests.data.pair.discs import KINDS, LARGE, TINY, Discs, make_discs, make_other_film
 from tests.video import fielded
+from tests.video.clips import make_clip, make_sound_only
+from tests.video.clips import picture as make_picture
 from tests.video.fielded import Moment
 
-OPTIONS = Path(__file__).parents[3] / "options"
+ROOT = Path(__file__).parents[3]
+OPTIONS, DOCS = ROOT / "options", ROOT / "docs" / "training.md"
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +57,20 @@ class Outcome:
     errors: tuple[float, ...] = ()
 
 
+def reduced(luma: np.ndarray, factor: int) -> np.ndarray:
+    """The mean of squares of pixels."""
+    height, width = luma.shape
+    squares = luma.reshape(height // factor, factor, width // factor, factor)
+    return squares.mean((1, 3), dtype=np.float32)
+
+
 def outcome(discs: Discs, kind: str, pairs: Path) -> Outcome:
     """Every frame of the DVD is known by its content: which moment of the film it shows."""
     disc = Disc.open(discs.dvds[kind])
-    film = np.stack([moment[0] for moment in discs.film]).astype(np.int16)
     width, height = discs.size.dvd
-    seen = [picture for _, picture in disc.luma(height, width)]
+    factor = max(1, width // 240)  # smaller pictures tell moments as well
+    film = np.stack([reduced(moment[0], factor) for moment in discs.film])
+    seen = [picture for _, picture in disc.luma(height // factor, width // factor)]
     times = Thumbnails(pairs / "analysis" / "dvd.thumbnails").times
     rate = (len(film) - 1) / (times[-1] - times[0])
     found = Outcome()
@@ -94,8 +106,11 @@ def hold_the_bars(found: Outcome) -> None:
 )
 def test_frames_find_their_partners(discs: Discs, kind: str, tmp_path: Path):
     ffv1 = kind == "pal"
+    for name in (".pairs.json.0123abcd.part", ".report.html.0123abcd.part"):
+        (tmp_path / name).touch()  # of runs that were killed
     result = make_pairs(discs.dvds[kind], discs.bluray, tmp_path, clips=2, ffv1=ffv1)
     assert isinstance(result, PairResult)
+    assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
     found = outcome(discs, kind, tmp_path)
     hold_the_bars(found)
     assert result.kept == found.kept
@@ -213,10 +228,17 @@ def test_scenes_in_which_the_framing_moves_are_left_out(discs: Discs, tmp_path: 
 
 
 @pytest.mark.slow
-def test_films_at_720p(tmp_path: Path):
-    large = make_discs(tmp_path, LARGE, kinds=["pal"])
-    make_pairs(large.dvds["pal"], large.bluray, tmp_path / "pairs", clips=1)
-    hold_the_bars(outcome(large, "pal", tmp_path / "pairs"))
+def test_a_minute_at_720p(tmp_path: Path):
+    """All kinds in one test: the Blu-ray is made once, whatever processes tests run in."""
+    large = make_discs(tmp_path, LARGE)
+    for kind, dvd in large.dvds.items():
+        pairs = tmp_path / f"pairs-{kind}"
+        make_pairs(dvd, large.bluray, pairs, clips=2, scale=2, ffv1=True)
+        found = outcome(large, kind, pairs)
+        hold_the_bars(found)
+    other = make_other_film(tmp_path / "other", TINY, 6)
+    with pytest.raises(DataError, match="do not look like the same film: 0 of 108"):
+        make_pairs(other, large.bluray, tmp_path / "none")
 
 
 class _KilledError(Exception):
@@ -253,15 +275,27 @@ def _files(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_other_films_are_refused(discs: Discs, tmp_path: Path):
-    other = fielded.write(tmp_path / "other.mkv", fielded.moments(60), rate=fielded.FILM)
-    with pytest.raises(DataError, match="do not look like the same film: 0 of 60"):
+    other = make_other_film(tmp_path / "other", TINY, 3)
+    with pytest.raises(DataError, match="do not look like the same film: 0 of 54"):
         make_pairs(other, discs.bluray, tmp_path / "pairs")
 
 
 def test_what_cannot_be_paired_is_named(discs: Discs, tmp_path: Path):
+    (tmp_path / "empty.mkv").touch()
+    (tmp_path / "folder").mkdir()
+    image = tmp_path / "folder" / "0.png"
+    write_image(image, torch.zeros(3, 64, 64, dtype=torch.uint8))
+    one = make_clip(tmp_path / "one.mkv", frames=1)
+    sound = make_sound_only(tmp_path / "sound.mka")
     cases: list[tuple[Path, Path, str]] = [
         (discs.bluray, discs.dvds["pal"], "name the DVD first, then the Blu-ray"),
+        (discs.bluray, discs.bluray, "144 rows of picture, .* 144: name the DVD first"),
         (tmp_path / "none.mkv", discs.bluray, "none.mkv"),
+        (tmp_path / "empty.mkv", discs.bluray, "empty.mkv': the file is empty"),
+        (tmp_path / "folder", discs.bluray, "folder' holds no VOB files: pass a video"),
+        (discs.dvds["pal"], image, "0.png' is not a video: pass a video"),
+        (discs.dvds["pal"], sound, "sound.mka': no video stream"),
+        (one, discs.bluray, "one.mkv' has fewer than two frames"),
     ]
     for dvd, bluray, words in cases:
         with pytest.raises(IARTError, match=words):
@@ -270,6 +304,34 @@ def test_what_cannot_be_paired_is_named(discs: Discs, tmp_path: Path):
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(OutputError, match=r"it holds 'notes.txt', which this command did not make"):
         make_pairs(discs.dvds["pal"], discs.bluray, tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{"codec": "libx264rgb", "pixel_format": "rgb24"}, {"pixel_format": "yuv420p10le"},
+     {"codec": "mjpeg", "pixel_format": "yuvj420p"}],
+)  # fmt: skip
+def test_pictures_of_any_kind_are_looked_at(kind: dict[str, str], tmp_path: Path):
+    path = make_clip(tmp_path / "kind.mkv", frames=3, **kind)
+    seen = np.stack([picture for _, picture in Disc.open(path).luma(48, 64)]).astype(float)
+    made = np.stack([make_picture(i) @ (0.299, 0.587, 0.114) for i in range(3)])
+    for a, b in zip(seen, made, strict=True):
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
+
+
+def small_recipe(folder: Path, *overrides: str) -> TrainingOptions:
+    """The option file that docs/training.md gives for pairs and a small machine."""
+    (recipe,) = re.findall(r"^```yaml\n(name: own\n.*?)^```$", DOCS.read_text(), re.M | re.S)
+    (folder / "own.yml").write_text(recipe)
+    return read_options(folder / "own.yml", overrides)
+
+
+def test_the_small_recipe_reads_what_is_written(tmp_path: Path):
+    """The same folders and list as the recipe that ships."""
+    both = small_recipe(tmp_path), read_options(OPTIONS / "train_dvd_bluray.yml")
+    a, b = (each.datasets.train.model_dump(mode="json") for each in both)
+    for key in ("type", "dataroot_gt", "dataroot_lq", "meta_info_file"):
+        assert a[key] == b[key]
 
 
 @pytest.mark.slow
@@ -281,25 +343,10 @@ def test_training_on_the_pairs_helps(discs: Discs, tmp_path: Path, monkeypatch: 
     overrides = ("network_g.spynet_path=null", "train.perceptual_opt=null")
     section = read_options(OPTIONS / "train_dvd_bluray.yml", overrides).datasets.train
     assert len(open_training_set(section)) > 0
-    network = yaml.safe_load((OPTIONS / "IART_light.yml").read_text())["network_g"]
-    recipe = {
-        "total_iter": 150, "ema_decay": 0.9, "flow_lr_mul": 0.0,
-        "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
-        "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [150]},
-        "pixel_opt": {"type": "CharbonnierLoss"},
-    }  # fmt: skip
-    train_set = section.model_dump() | {"num_frame": 5, "gt_size": 128}
-    train(
-        TrainingOptions.model_validate(
-            {
-                "name": "pairs", "network_g": network, "datasets": {"train": train_set},
-                "train": recipe, "path": {"pretrain_network_g": "light"},
-                "logger": {"use_tb_logger": False},
-            }
-        ),
-        device="cpu",
-    )  # fmt: skip
-    weights = tmp_path / "experiments" / "pairs" / "models" / "net_g_150.safetensors"
+    changes = {"total_iter": 150, "ema_decay": 0.9, "optim_g.lr": 1e-3, "scheduler.periods": [150]}
+    changed = (f"train.{name}={value}" for name, value in changes.items())
+    train(small_recipe(tmp_path, *changed, "path.pretrain_network_g=light"), device="cpu")
+    weights = tmp_path / "experiments" / "own" / "models" / "net_g_150.safetensors"
     scores = []
     for model in (load_model("light", device="cpu"), load_model(weights, device="cpu")):
         values = []

@@ -30,6 +30,7 @@ from iart.data.pair.moments import find_course, speeds_of
 from iart.data.pair.report import report
 from iart.errors import DataError, OptionsError, OutputError
 from iart.files.complete import complete_file, make_folder, write_json, writing
+from iart.files.hidden import temporary_name
 from iart.files.locks import locked
 
 _SETTINGS = "pairs.json"
@@ -105,10 +106,11 @@ def make_pairs(
     if not 0 <= validation < 1:
         raise OptionsError(f"validation must be at least 0 and below 1, got {validation:g}")
     discs = Disc.open(dvd), Disc.open(bluray)
-    if discs[1].active.height < discs[0].active.height:
+    rows = [disc.active.height for disc in discs]
+    if rows[1] <= rows[0]:
         raise DataError(
-            f"'{bluray}' has fewer rows ({discs[1].active.height}) than '{dvd}'"
-            f" ({discs[0].active.height}): name the DVD first, then the Blu-ray"
+            f"'{bluray}' has {rows[1]} rows of picture, '{dvd}' {rows[0]}: name the DVD first, then"
+            " the Blu-ray, which has more"
         )
     settings = {
         "version": _VERSION,
@@ -192,6 +194,8 @@ def _held(target: Path) -> Iterator[None]:
 
 def _prepare(target: Path, settings: dict[str, object], *, overwrite: bool) -> None:
     """Make the folder ready, or say why it cannot be used."""
+    for name in _OURS:  # of a run that was killed
+        _remove_parts(target, name)
     path = target / _SETTINGS
     there = {entry.name for entry in target.iterdir()} - {".lock"}
     if there and not path.exists():
@@ -211,12 +215,19 @@ def _prepare(target: Path, settings: dict[str, object], *, overwrite: bool) -> N
         if overwrite:
             for name in _OURS[:-1]:
                 place = target / name
-                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+                if place.exists():  # at once: what a killed run leaves is whole or is a part
+                    place.rename(temporary_name(place))
+                    _remove_parts(target, name)
     write_json(path, settings)
     for side in ("analysis", "GT", "LQ"):
         (target / side).mkdir(exist_ok=True)
-        for part in (target / side).glob(".*.part*"):  # of a run that was killed
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        _remove_parts(target / side)
+
+
+def _remove_parts(folder: Path, name: str = "*") -> None:
+    """What is hidden beside outputs until they are complete."""
+    for part in folder.glob(f".{name}.*.part*"):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _write_list(

@@ -76,11 +76,11 @@ class Disc:
             InputError: it cannot be read.
             DataError: it is no video, or is stored turned.
         """
+        if path.is_dir() and find_title(path) is None:
+            raise DataError(f"'{path}' holds no VOB files: pass a video, or a VIDEO_TS folder")
         with open_video(path, scenes=False) as reader:
             if not isinstance(reader, VideoReader):
-                raise DataError(
-                    f"'{path}' is a folder of images: pass a video, or a VIDEO_TS folder"
-                )
+                raise DataError(f"'{path}' is not a video: pass a video, or a VIDEO_TS folder")
             info = reader.info
         if info.rotation or info.marks.aperture is not None:
             raise DataError(
@@ -111,7 +111,9 @@ class Disc:
         crop = self.active
         place = f"{crop.width}:{crop.height}:{crop.x}:{crop.y}"
         reduce = FilterChain([("crop", place), ("scale", f"{width}:{height}:flags=area")])
-        planes = FilterChain([("extractplanes", "y"), ("format", "gray")])
+        # a plane as it is costs nothing; what has none becomes grey
+        has_luma = self.source.pixel_format.startswith(("yuv", "gray"))
+        planes = FilterChain([("extractplanes", "y")] * has_luma + [("format", "gray")])
         with open_container(self.info.path) as container:
             pictures = (
                 Picture(planes.push(picture.image, 0)[0][1], picture.pts, picture.duration)
@@ -149,13 +151,7 @@ class Thumbnails:
     """
 
     def __init__(self, path: Path) -> None:
-        """Map a file that `write_thumbnails` has written.
-
-        Raises:
-            DataError: it has fewer than two frames.
-        """
-        if path.stat().st_size < 2 * _RECORD.itemsize:
-            raise DataError(f"'{path.stem}' has fewer than two frames: expected a film")
+        """Map a file that `write_thumbnails` has written."""
         records = np.memmap(path, _RECORD, "r")
         self.times: np.ndarray = np.array(records["time"])
         self.luma: np.ndarray = records["luma"]
@@ -200,6 +196,7 @@ def write_thumbnails(
 
     Raises:
         InputError: it cannot be read.
+        DataError: it has fewer than two frames.
         OutputError: the operating system refuses.
     """
     if path.exists():
@@ -217,6 +214,8 @@ def write_thumbnails(
                 file.write(buffer.tobytes())
                 progress(count, max(count, expected))
         file.write(buffer[: count % _BUFFERED].tobytes())
+        if count < 2:
+            raise DataError(f"'{disc.path}' has fewer than two frames: expected a film")
     progress(count, count)
 
 

@@ -10,7 +10,7 @@ frame.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -90,12 +90,13 @@ def find_course(
     segments = list(_segments(_cuts(dvd)))
     longest = sorted(segments, key=lambda each: each.first - each.last)[: 4 * _TRIED]
     tried = sorted(longest, key=lambda each: each.first)[:: -(-len(longest) // _TRIED)]
-    searches = [
-        _Search(dvd, bluray, speed, framing).refined(tried)
-        for speed in speeds
-        for framing in framings
-    ]
-    search = max(searches, key=lambda each: each.likeness(tried))
+    found = []
+    for speed in speeds:
+        searches = [_Search(dvd, bluray, speed, framing).refined(tried) for framing in framings]
+        fits = [(search, search.best(tried)) for search in searches]
+        found.append(max(fits, key=lambda each: _likeness(each[1])))
+    # slow pans look much the same at any speed, but do not follow each other by its clock
+    search, _ = max(found, key=lambda each: (each[0].successions(each[1]), _likeness(each[1])))
     candidates = search.candidates(segments, progress)
     path = search.path(segments, search.continued(segments, candidates))
     matches = [
@@ -253,10 +254,18 @@ class _Search:
         found = place + float(shifts[middle])
         return replace(segment, partners=partners, place=found, likeness=scores[middle])
 
-    def likeness(self, segments: Sequence[Match]) -> float:
-        """The mean similarity of segments at their best places."""
-        best = zip(segments, self.candidates(segments), strict=True)
-        return float(np.mean([self.on_clock(each, places[0][0]).likeness for each, places in best]))
+    def best(self, segments: Sequence[Match]) -> list[Match]:
+        """Segments at the places where they are most alike."""
+        found = zip(segments, self.candidates(segments), strict=True)
+        return [self.on_clock(each, places[0][0]) for each, places in found]
+
+    def successions(self, matches: Sequence[Match]) -> int:
+        """How many pairs of matches lie apart by the clock."""
+        alike = [match for match in matches if match.likeness >= _ALIKE]
+        return sum(
+            abs(after.place - before.place - self._passed(before, after)) <= _CONTINUES
+            for before, after in combinations(alike, 2)
+        )
 
     def refined(self, segments: Sequence[Match]) -> "_Search":
         """A search at the framing that the segments' best places agree on."""
@@ -290,6 +299,10 @@ class _Search:
 
     def _coarse_bluray(self, first: int, last: int) -> Float[np.ndarray, "n d"]:
         return _coarse(self._bluray.luma[first:last], self.framing)
+
+
+def _likeness(matches: Sequence[Match]) -> float:
+    return float(np.mean([match.likeness for match in matches]))
 
 
 def _coarse(luma: np.ndarray, framing: Framing) -> Float[np.ndarray, "n d"]:
