@@ -1,9 +1,11 @@
 """`iart test`: flags, what is printed, processes that share, and errors of one line."""
 
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,23 @@ def test_several_devices_share_the_clips(tmp_path: Path, asked: list[str]):
     one, two = (read_record(tmp_path / name / "report.json", Record) for name in ("alone", "both"))
     assert one.means() == two.means()
     assert [clip.name for clip in two.clips] == list(CLIPS)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_record_of_one_process(tmp_path: Path, asked: list[str]):
+    pytest.importorskip("ray")
+    light = [*asked[:-1], "light", "--json", "--threads", "1"]
+    local = ["--cluster", "local", "--cluster-cpus", "1"]
+    for name, more in (("alone", []), ("shared", local)):
+        process = start_iart("test", *light, "-o", tmp_path / name, *more, stdout=subprocess.PIPE)
+        written, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert json.loads(written)["model"] == "light"  # Ray writes nothing there
+    one, two = (read_record(tmp_path / n / "report.json", Record) for n in ("alone", "shared"))
+    assert [clip.name for clip in two.clips] == list(CLIPS)
+    pairs = zip(one.clips, two.clips, strict=True)
+    clips = tuple(replace(b, seconds=a.seconds) for a, b in pairs)
+    assert replace(two, clips=clips, command=one.command, date=one.date) == one
 
 
 def test_devices_that_do_not_exist(asked: list[str]):
