@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NODES = 3
@@ -44,13 +44,22 @@ class RayCluster:
         """Processes of workers."""
         return [pid for pid in marked(self._mark) if "ray::Actor" in _command(pid)]
 
+    def opened(self) -> set[Path]:
+        """Files that workers have open."""
+        return {path for pid in self.actors() for path in opened(pid)}
+
 
 @contextmanager
 def running(folder: Path) -> Iterator[RayCluster]:
-    """A cluster whose sockets and logs lie in `folder`, which must have a short name."""
+    """A cluster whose sockets and logs lie in `folder`, which must have a short name.
+
+    Its temporary files, too.
+    """
+    folder.mkdir()
     mark = f"RAY_TMPDIR={folder}"
     environment = os.environ | {
         "RAY_TMPDIR": str(folder),
+        "TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "OMP_NUM_THREADS": "1",
@@ -79,15 +88,21 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def opened(pid: int) -> set[Path]:
+    """What a process has open, by the kernel's names; sockets as well."""
+    found = set()
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(link.readlink())
+    except OSError:  # it has ended
+        pass
+    return found
+
+
 def listening(pids: list[int]) -> set[str]:
     """Addresses, as the kernel writes them, on which processes listen."""
-    links = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                links.add(str(link.readlink()))
-            except OSError:
-                continue
+    links = {str(path) for pid in pids for path in opened(pid)}
     found = set()
     for name in ("tcp", "tcp6"):
         for line in Path("/proc/net", name).read_text().splitlines()[1:]:

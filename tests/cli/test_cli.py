@@ -63,7 +63,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMAND_ONLY = {
     *("model", "device", "devices", "precision", "backend", "threads", "quiet"),
     *("verbose", "container", "images", "preview", "dry_run", "json", "progress_every"),
-    *("cluster", "cluster_cpus", "cluster_gpus"),
+    *("cluster", "cluster_cpus", "cluster_gpus", "ship"),
 }
 
 

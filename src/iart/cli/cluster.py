@@ -42,6 +42,14 @@ ClusterGpus = Annotated[
         rich_help_panel=MACHINES,
     ),
 ]
+Ship = Annotated[
+    bool,
+    Option(
+        "--ship",
+        help="Send the source to the machines of the cluster, and segments back: no shared disk.",
+        rich_help_panel=MACHINES,
+    ),
+]
 
 FILMS_AT_ONCE = 8
 """That are planned, and have workers, at the same time; each holds its source open here."""

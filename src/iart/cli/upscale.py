@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Exit, Option
 
-from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus, enlarge_together
+from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus, Ship, enlarge_together
 from iart.cli.console import (
     LINE_EVERY_SECONDS,
     as_json,
@@ -72,6 +72,7 @@ def upscale(
     cluster: Cluster = None,
     cluster_cpus: ClusterCpus = None,
     cluster_gpus: ClusterGpus = None,
+    ship: Ship = False,
     progress_every: Annotated[
         float, Option(min=0.1, help="Seconds between lines of progress, where no terminal is.")
     ] = LINE_EVERY_SECONDS,
@@ -112,6 +113,8 @@ def upscale(
         requests = [UpscaleRequest(name, target, **options) for name, target in pairs]
         if cluster and (preview or dry_run or devices):
             raise OptionsError("leave --preview, --dry-run and --devices out with --cluster")
+        if ship and not cluster:
+            raise OptionsError("--ship is for --cluster, which has other machines")
         names = [device] if devices is None else split_devices(devices)
         asked = precision
         if cluster:  # here the model only tells which one it is
@@ -162,7 +165,9 @@ def upscale(
             network, _ = models.load(choices[0])
             load = loader(wanted[0], asked, backend)
             with (
-                ray.Cluster(address, cpus=cluster_cpus, gpus=cluster_gpus) as joined,
+                ray.Cluster(
+                    address, cpus=cluster_cpus, gpus=cluster_gpus, output=Path(requests[0].output)
+                ) as joined,
                 joined.workers(load, describe) as shared,
             ):
                 enlarge_together(
@@ -170,7 +175,7 @@ def upscale(
                     lambda request, number, progress: run(
                         request,
                         network,
-                        spread=Spread(shared, number),
+                        spread=Spread(shared, number, ship),
                         progress=progress,
                         skip_finished=True,
                     ),

@@ -12,6 +12,7 @@ Ray is imported by `Cluster` only, after the environment says what it may do.
 
 import logging
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from iart.errors import DeviceError, MissingExtraError, OptionsError
+from iart.files.hidden import hidden_name
 from iart.parallel.workers import ClusterWorkers
 
 Loaded = TypeVar("Loaded")
@@ -46,7 +48,12 @@ class Cluster:
     """
 
     def __init__(
-        self, address: str, *, cpus: float | None = None, gpus: float | None = None
+        self,
+        address: str,
+        *,
+        cpus: float | None = None,
+        gpus: float | None = None,
+        output: Path | None = None,
     ) -> None:
         """Say where to work.
 
@@ -55,6 +62,8 @@ class Cluster:
             cpus: that a worker takes; None for 4, or all of a machine that has fewer, and for 1
                 beside a GPU.
             gpus: that a worker takes, or the part of one; None for 1 if the cluster has any.
+            output: beside which a cluster of our own puts what its store cannot hold; None for
+                the temporary folder.
 
         Raises:
             OptionsError: these are not numbers above 0; or the address is one of Ray's client.
@@ -69,6 +78,7 @@ class Cluster:
                 f"cannot join '{address}': pass HOST:PORT, and run this on a machine of the cluster"
             )
         self._address, self._cpus, self._gpus = address, cpus, gpus
+        self._output = output
 
     def __enter__(self) -> "Cluster":
         """Join, or start.
@@ -80,7 +90,7 @@ class Cluster:
         with ExitStack() as stack:
             settings: dict[str, Any] = {"address": self._address}
             if self._address == LOCAL:
-                settings = _settings_of_our_own(stack)
+                settings = _settings_of_our_own(stack, self._output)
             address = (
                 os.environ.get("RAY_ADDRESS", "") if self._address == "auto" else self._address
             )
@@ -152,20 +162,32 @@ class Cluster:
             workers.close()
 
 
-def _settings_of_our_own(stack: ExitStack) -> dict[str, Any]:
+def _settings_of_our_own(stack: ExitStack, output: Path | None) -> dict[str, Any]:
     """What Ray is started with on this machine alone: nothing of it can be reached from others."""
     os.environ[_NOT_REACHED] = "0"  # else it listens on all interfaces
     place = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp")
-    for left in place.glob(f"{_FOLDER}*"):  # of commands that were killed
-        owner = left.name.removeprefix(_FOLDER).partition("-")[0]
-        if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place)
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder = _made(stack, place, _FOLDER)
+    spilled = folder
+    if output is not None and output.absolute().parent.is_dir():  # else it is refused later
+        spilled_name = hidden_name(output.absolute(), f".spilled-{platform.node()}-")
+        spilled = _made(stack, spilled_name.parent, spilled_name.name)
     return {
         "address": LOCAL,
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
         "_temp_dir": folder,
+        "object_spilling_directory": spilled,
         "object_store_memory": STORE_BYTES,
     }
+
+
+def _made(stack: ExitStack, place: Path, name: str) -> str:
+    """A folder until the end; those of commands that were killed go."""
+    for left in place.iterdir():
+        owner = left.name.removeprefix(name).partition("-")[0]
+        is_ours = left.name.startswith(name) and owner.isdecimal() and Path("/proc").exists()
+        if is_ours and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{name}{os.getpid()}-", dir=place)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder

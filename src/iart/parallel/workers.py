@@ -5,7 +5,9 @@ where it was lost.
 """
 
 import logging
+import os
 import queue
+import secrets
 import sys
 import threading
 import time
@@ -18,6 +20,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from iart.errors import DeviceError, IARTError
+from iart.parallel import scratch
 from iart.parallel.actor import Actor, Note, versions
 from iart.parallel.processes import Answer
 
@@ -29,6 +32,8 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS = 300
 """How long no worker at all may live before the work is given up."""
 LOOK_EVERY_SECONDS = 1.0
+REMOVAL_SECONDS = 30
+"""How long the end waits for machines to remove temporary folders; one may be gone."""
 START_SECONDS = 60
 """How long all workers may take to start, before what can be planned is planned without some."""
 
@@ -56,6 +61,7 @@ class ClusterWorkers(Generic[Loaded]):
 
     Attributes:
         size: how many there are if all live.
+        run: what `scratch` is told in tasks.
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class ClusterWorkers(Generic[Loaded]):
         gpus: float,
     ) -> None:
         """Ask for `size` workers of so many CPUs and GPUs each; see `Cluster.workers`."""
-        self.size = size
+        self.size, self.run = size, f"{os.getpid()}-{secrets.token_hex(4)}"
         self._ray: Any = import_module("ray")
         self._cpus, self._gpus, self._load, self._describe = cpus, gpus, load, describe
         self._queue: queue.PriorityQueue[_Item] = queue.PriorityQueue()
@@ -76,6 +82,7 @@ class ClusterWorkers(Generic[Loaded]):
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._changed = threading.Condition(self._lock)
         self._actors: list[Any] = []
+        self._removals: list[Any] = []
         self._described: str | None = None
         self._free: list[int] = []
         self._alive: set[int] = set()
@@ -118,6 +125,11 @@ class ClusterWorkers(Generic[Loaded]):
             self._drop("the work ended")
         return future
 
+    def remove_scratch(self, name: str) -> None:
+        """Remove the folders `scratch(run, name)` of all machines, beside other work."""
+        if not self._closed.is_set():
+            self._remove(name)
+
     def close(self) -> None:
         """Stop all workers in whatever they do; what was submitted fails."""
         with self._changed:
@@ -131,9 +143,21 @@ class ClusterWorkers(Generic[Loaded]):
         for thread in self._threads:
             thread.join()
         self._drop("the work ended")
+        if self._removals:  # what is left, of films that were stopped
+            self._remove("")
+            self._ray.wait(self._removals, num_returns=len(self._removals), timeout=REMOVAL_SECONDS)
 
-    def _serve(self, slot: int) -> None:
-        """In a thread: keep one worker at work, and alive."""
+    def _remove(self, name: str) -> None:
+        strategies: Any = import_module("ray.util.scheduling_strategies")
+        task = self._ray.remote(scratch.remove)
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                there = strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+                self._removals.append(options.remote(self.run, name))
+
+    def _start(self, slot: int) -> Any:
+        """Ask Ray for a worker."""
         kind = self._ray.remote(Actor).options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
@@ -141,7 +165,11 @@ class ClusterWorkers(Generic[Loaded]):
             max_task_retries=0,
             max_concurrency=2,  # a task, and answers to what it tells
         )
-        actor = kind.remote(max(1, int(self._cpus)))
+        return kind.remote(max(1, int(self._cpus)))
+
+    def _serve(self, slot: int) -> None:
+        """In a thread: keep one worker at work, and alive."""
+        actor = self._start(slot)
         with self._lock:
             self._actors.append(actor)
         try:

@@ -32,7 +32,9 @@ def test_the_next_that_nobody_has(store: Store):
     assert [claims.answer(a, Claim(0)), claims.answer(b, Claim(0))] == [0, 2]
     assert [claims.answer(a, Claim(1)), claims.answer(b, Claim(6))] == [3, 6]
     claims.answer(a, End(250, 5))
+    assert not claims.are_all_given
     assert [claims.answer(a, Claim(4)), claims.answer(b, Claim(4))] == [4, None]
+    assert claims.are_all_given
 
 
 def test_a_lost_owner_leaves_what_it_did_not_finish(store: Store):

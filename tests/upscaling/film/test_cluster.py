@@ -15,7 +15,7 @@ import pytest
 from iart.video.open import open_video
 from tests.processes import errors_at_end, start_iart, wait_until
 from tests.ray_cluster import RayCluster, listening, marked, running
-from tests.video.clips import make_clip, picture
+from tests.video.clips import make_clip, picture, save_image
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -65,7 +65,7 @@ def long(folder: Path) -> Path:
 
 def start(*words: str | Path, model: str = "bicubic", **more: str) -> subprocess.Popen[str]:
     command = ["upscale", *words, "--model", model]
-    command += [] if "--codec" in words else ["--preset", "ultrafast"]
+    command += [] if {"--codec", "--images"} & set(words) else ["--preset", "ultrafast"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
     return start_iart(*command, stdout=subprocess.PIPE, env=environment)
 
@@ -120,6 +120,53 @@ def test_three_films_share_the_workers(cluster: RayCluster, films: list[Path], t
     assert errors.count(": 390 frames in ") == 3
 
 
+def test_shipped(cluster: RayCluster, folder: Path, long: Path, tmp_path: Path):
+    """Workers read copies, one on each node, and see neither the source nor the job."""
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address, "--ship")
+    copies, seen = folder / "ray" / f"iart-{os.getuid()}", set[Path]()
+
+    def two_copies_are_read() -> bool:
+        seen.update(cluster.opened())
+        return len({path for path in seen if path.name == long.name}) >= 2
+
+    wait_until(two_copies_are_read, process)
+    ended(process)
+    assert output.read_bytes() == alone(long).read_bytes()
+    read = {path for path in seen if path.name == long.name}
+    assert all(path.is_relative_to(copies) for path in read)
+    assert len({path.relative_to(copies).parts[0] for path in read}) == len(read)
+    assert not [path for path in seen if path.is_relative_to(tmp_path)]
+    assert list(tmp_path.iterdir()) == [output]
+    assert [path.name for path in copies.iterdir()] == ["lock"]
+
+
+def test_shipped_pictures(cluster: RayCluster, tmp_path: Path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for index in range(70):
+        image = picture(index, 32, 32, scene=index // 50)
+        save_image(source / f"{index}.png", image, pixel_format="rgb24")
+    words = (source, "--images", "-o")
+    ended(start(*words, tmp_path / "whole"))
+    ended(start(*words, tmp_path / "out", "--cluster", cluster.address, "--ship"))
+    made, whole = (sorted((tmp_path / name).iterdir()) for name in ("out", "whole"))
+    assert [path.name for path in made] == [path.name for path in whole]
+    assert [path.read_bytes() for path in made] == [path.read_bytes() for path in whole]
+
+
+def test_a_worker_is_killed_where_films_are_shipped(
+    cluster: RayCluster, long: Path, tmp_path: Path
+):
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address, "--ship")
+    wait_until(lambda: finished(output) >= 3, process)
+    os.kill(cluster.actors()[0], signal.SIGKILL)
+    assert finished(output) < len(LONG)
+    assert "was lost" in ended(process)
+    assert output.read_bytes() == alone(long).read_bytes()
+
+
 def test_a_worker_is_killed(cluster: RayCluster, long: Path, tmp_path: Path):
     output = tmp_path / "out.mkv"
     process = start(long, "-o", output, "--cluster", cluster.address)
@@ -165,6 +212,7 @@ def test_a_cluster_of_our_own_listens_to_this_machine_and_ends_with_the_command(
     addresses = listening(marked(mark))
     assert addresses
     assert addresses <= LOOPBACK
+    assert list(tmp_path.glob(".out.mkv.spilled-*"))
     process.kill()
     errors_at_end(process)
     wait_until(lambda: not marked(mark))
@@ -173,3 +221,26 @@ def test_a_cluster_of_our_own_listens_to_this_machine_and_ends_with_the_command(
     assert output.read_bytes() == alone(long).read_bytes()
     wait_until(lambda: not marked(mark))
     assert not set(Path("/tmp").glob("iart-ray-*")) & left
+    assert list(tmp_path.iterdir()) == [output]
+
+
+SPILL = """
+import sys
+from pathlib import Path
+import numpy as np
+from iart.parallel.cluster import Cluster
+
+with Cluster("local", output=Path(sys.argv[1])):
+    import ray
+    kept = [ray.put(np.full(60 * 2**20, n, np.uint8)) for n in range(5)]
+    assert [ray.get(each)[-1] for each in kept] == [0, 1, 2, 3, 4]
+    written = Path(sys.argv[1]).parent.rglob("*")
+    print(sum(path.stat().st_size for path in written if path.is_file()) // 2**20)
+"""
+
+
+def test_what_the_store_cannot_hold_lies_beside_the_output(tmp_path: Path):
+    command = [sys.executable, "-c", SPILL, str(tmp_path / "out.mkv")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(shown) >= 5 * 60 - 128
+    assert not list(tmp_path.iterdir())

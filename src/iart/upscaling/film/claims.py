@@ -61,8 +61,7 @@ class Claims:
         Raises:
             BaseException: what `stop` was given.
         """
-        if self._error is not None:
-            raise self._error
+        self.check()
         if isinstance(message, Done):
             self._count(message.frames)
         elif isinstance(message, End):
@@ -70,6 +69,17 @@ class Claims:
         else:
             return self._claimed(owner, message.number)
         return None
+
+    def check(self) -> None:
+        """Raise what `stop` was given, if anything."""
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def are_all_given(self) -> bool:
+        """Whether every segment of the film was given to somebody."""
+        with self._lock:
+            return self.end is not None and all(n in self._owners for n in range(self.end.segments))
 
     def release(self, owner: object) -> list[int]:
         """Let others have what an owner that is lost did not finish.

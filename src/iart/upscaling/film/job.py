@@ -256,13 +256,17 @@ def finished_before(output: Path, identity: Mapping[str, str]) -> End | None:
     return None
 
 
-def source_fingerprint(source: Source) -> str:
+def source_fingerprint(source: Source, root: Path | None = None) -> str:
     """Changes when a file of the source is exchanged or touched: sizes and times of all."""
-    return files_fingerprint(_files(source))
+    return files_fingerprint(source_files(source), root)
 
 
-def files_fingerprint(files: Iterable[Path]) -> str:
+def files_fingerprint(files: Iterable[Path], root: Path | None = None) -> str:
     """Changes when one of these files is exchanged or touched.
+
+    Args:
+        files: their names, which count as well.
+        root: of copies; they count as what lies in its place below `/`.
 
     Raises:
         OSError: one is not there.
@@ -270,7 +274,8 @@ def files_fingerprint(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         status = path.stat()
-        digest.update(os.fsencode(path.absolute()))
+        name = path.absolute() if root is None else Path("/", path.relative_to(root))
+        digest.update(os.fsencode(name))
         digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -290,7 +295,8 @@ def precision_asked(model: nn.Module) -> str:
     return "auto" if is_auto else getattr(model, "precision", "float32")
 
 
-def _files(source: Source) -> list[Path]:
+def source_files(source: Source) -> list[Path]:
+    """Files that pictures are read from."""
     title = find_title(source) if isinstance(source, str | Path) else None
     if title is not None:
         return [*title.files, *title.sheets]

@@ -33,7 +33,7 @@ from iart.video.write.encoder import Encode, Slot
 from iart.video.write.image_series import PicturePlan, image_name
 from iart.video.write.kept import KeptPictures
 from iart.video.write.muxer import FilmPlan, Muxer
-from iart.video.write.segment import SegmentWriter, read_packets, read_record
+from iart.video.write.segment import SegmentWriter, read_packets, read_record, segment_paths
 
 SHORTEST = 48
 """Frames of a segment at least, but for the last one."""
@@ -74,6 +74,10 @@ class Store(ABC):
     @abstractmethod
     def finished(self, number: int) -> range | None:
         """The frames of a segment by their numbers in the film; None if it is not finished."""
+
+    @abstractmethod
+    def files(self, number: int) -> list[Path]:
+        """What a finished segment consists of; the last file makes it finished."""
 
     @abstractmethod
     def has_picture(self, index: int) -> bool:
@@ -182,6 +186,10 @@ class FilmStore(Store):
         record = read_record(self.folder, number)
         return None if record is None else range(record.first, record.first + record.frames)
 
+    def files(self, number: int) -> list[Path]:
+        """See `Store`."""
+        return list(segment_paths(self.folder, number))
+
     def has_picture(self, index: int) -> bool:
         """See `Store`."""
         return KeptPictures(self.folder, self.encode).has(index)
@@ -238,9 +246,14 @@ class PictureStore(Store):
     def finished(self, number: int) -> range | None:
         """See `Store`."""
         try:
-            return range(*json.loads((self.folder / f"{number:06d}.json").read_text()))
+            return range(*json.loads(self.record(number).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def files(self, number: int) -> list[Path]:
+        """See `Store`."""
+        pictures = [self.pictures / image_name(n) for n in self.finished(number) or ()]
+        return [*pictures, self.record(number)]
 
     def is_complete(self, frames: int) -> bool:
         """See `Store`."""
@@ -266,6 +279,10 @@ class PictureStore(Store):
         """See `Store`; every picture is kept."""
         self.pictures.mkdir(exist_ok=True)
         return PictureWriter(self, segment)
+
+    def record(self, number: int) -> Path:
+        """The file that makes a segment finished."""
+        return self.folder / f"{number:06d}.json"
 
 
 class PictureWriter:
@@ -296,7 +313,7 @@ class PictureWriter:
         for path in self._written:
             sync(path)
         sync(self._store.pictures)
-        record = self._store.folder / f"{self._segment.number:06d}.json"
+        record = self._store.record(self._segment.number)
         write_json(record, (self._segment.first, self._segment.first + self._frames))
 
     def abort(self) -> None:

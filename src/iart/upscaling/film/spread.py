@@ -17,6 +17,7 @@ from iart.upscaling.film.job import model_fingerprint, precision_asked
 from iart.upscaling.film.plan import UpscalePlan
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.segments import SHORTEST
+from iart.upscaling.film.ship import Shipment
 from iart.upscaling.film.worker import Work
 from iart.weights import load_model
 from iart.weights.load import from_anywhere
@@ -33,10 +34,12 @@ class Spread:
     Attributes:
         workers: of the cluster; they have loaded the model.
         priority: of the film among others that are enlarged at the same time; smaller ones first.
+        ship: whether the source is sent to the workers, and segments back; else they share a disk.
     """
 
     workers: ClusterWorkers[nn.Module]
     priority: int = 0
+    ship: bool = False
 
     def identity(self, model: nn.Module) -> dict[str, str]:
         """What the bytes of the output depend on besides `UpscalePlan.identity`.
@@ -66,12 +69,19 @@ class Spread:
             IARTError: what stopped a worker otherwise.
         """
         passes: dict[Future[None], object] = {}
+        shipment = Shipment.of(work, self.workers.run) if self.ship else None
+        share = work.share if shipment is None else shipment.share
+        answer = claims.answer if shipment is None else partial(shipment.answer, claims)
 
         def begin() -> None:
             owner = object()
-            told = partial(claims.answer, owner)
-            future = self.workers.submit(work.share, told, priority=self.priority)
+            future = self.workers.submit(share, partial(answer, owner), priority=self.priority)
             passes[future] = owner
+
+        def withdraw() -> None:
+            """Passes that no worker has begun."""
+            for future in [each for each in passes if each.cancel()]:
+                del passes[future]
 
         try:
             for _ in range(min(self.workers.size, 1 + (frames or 2**31) // SHORTEST)):
@@ -87,12 +97,16 @@ class Spread:
                         begin()
                     elif error is not None:
                         raise error
+                    elif claims.are_all_given:
+                        withdraw()
         except BaseException as error:
             claims.stop(error)
-            for future in passes:
-                future.cancel()
+            withdraw()
             wait(passes)  # so that nothing is written any more when the job is left
             raise
+        finally:
+            if shipment is not None:
+                self.workers.remove_scratch(shipment.name)
 
     def _one(self, task: Callable[[nn.Module, Any], Result]) -> Result:
         """Have any worker do something small."""

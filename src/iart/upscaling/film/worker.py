@@ -60,6 +60,7 @@ class Work:
         conform: what is done to frames before and after the network.
         tiling: what the model is shown at once.
         content: of the source, see `source_fingerprint`.
+        root: of a copy of the source, see there.
     """
 
     request: UpscaleRequest
@@ -68,6 +69,7 @@ class Work:
     conform: Conform
     tiling: Tiling
     content: str
+    root: Path | None = None
 
     @classmethod
     def of(cls, plan: UpscalePlan, job: Job, tiling: Tiling, content: str) -> "Work":
@@ -102,18 +104,20 @@ class Work:
     def _check(self) -> None:
         here, request = platform.node(), self.request
         try:
-            content = source_fingerprint(request.source)
+            content = source_fingerprint(request.source, self.root)
         except (OSError, InputError) as error:
-            raise InputError(f"{here} cannot read '{request.name}': {error}") from error
+            raise InputError(
+                f"{here} cannot read '{request.name}': {error} (--ship sends it there)"
+            ) from error
         if content != self.content:
             raise InputError(
                 f"{here} has another '{request.name}': its size or time of change differs; all"
-                " machines must see one file there"
+                " machines must see one file there, or pass --ship"
             )
         if not (self.folder / JOB_FILE).is_file():
             raise OutputError(
                 f"{here} does not see '{self.folder}': all machines must share the folder of the"
-                " output"
+                " output, or pass --ship"
             )
 
     def run(self, reader: VideoReader | ImageReader, model: nn.Module, ask: Ask) -> None:

@@ -48,8 +48,8 @@ class SegmentRecord:
 def read_record(folder: Path, number: int) -> SegmentRecord | None:
     """The record of a segment; None if it is not complete."""
     try:
-        record = SegmentRecord(**json.loads(_paths(folder, number)[1].read_text()))
-        return record if _paths(folder, number)[0].stat().st_size == record.size else None
+        record = SegmentRecord(**json.loads(segment_paths(folder, number)[1].read_text()))
+        return record if segment_paths(folder, number)[0].stat().st_size == record.size else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -67,7 +67,7 @@ def read_packets(folder: Path, number: int, time_base: Fraction) -> Iterator[Pac
     Raises:
         OutputError: the file is shorter than its packets say.
     """
-    path = _paths(folder, number)[0]
+    path = segment_paths(folder, number)[0]
     with path.open("rb") as file:
         while header := file.read(_HEADER.size):
             if len(header) < _HEADER.size:
@@ -101,7 +101,7 @@ class SegmentWriter:
             OutputError: the encoder refuses.
             OSError: the disk refuses.
         """
-        self._packets, self._record = _paths(folder, number)
+        self._packets, self._record = segment_paths(folder, number)
         # two processes never share a name, not even one that outlived its killed parent
         self._part = folder / f"{number:06d}.{os.getpid()}.part"
         self._first, self._frames, self._began = first, 0, began
@@ -156,7 +156,8 @@ class SegmentWriter:
             self._file.write(payload)
 
 
-def _paths(folder: Path, number: int) -> tuple[Path, Path]:
+def segment_paths(folder: Path, number: int) -> tuple[Path, Path]:
+    """Names of the two files of a segment, see above."""
     return folder / f"{number:06d}.packets", folder / f"{number:06d}.json"
 
 

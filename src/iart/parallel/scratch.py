@@ -1,0 +1,77 @@
+"""Temporary folders on the machines of a cluster.
+
+Tasks keep things there; the command that started them removes them, or after one that was killed
+the next that has such a folder on the same machine.
+
+    /tmp/iart-UID/
+        lock                  held for a moment
+        RUN-NODE/NAME/        `scratch(RUN, NAME)` on one machine
+            TASK.used         held while a task uses it
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from iart.errors import OutputError
+from iart.files.locks import locked
+
+
+@contextmanager
+def scratch(run: str, name: str) -> Iterator[Path]:
+    """In a task: a folder that it shares with those on the same machine that give the same words.
+
+    It stays until it is removed, see `remove`.
+
+    Raises:
+        OutputError: another user has taken its name.
+        OSError: the disk refuses.
+    """
+    base = _base()
+    with ExitStack() as stack:
+        with locked(base / "lock"):
+            _remove_left(base, besides=_of_this_machine(run))
+            folder = base / _of_this_machine(run) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            used = folder / f"{secrets.token_hex(4)}.used"
+            stack.callback(used.unlink, missing_ok=True)
+            stack.enter_context(locked(used))
+        yield folder
+
+
+def remove(run: str, name: str = "") -> None:
+    """On one machine: remove a folder of `scratch`, or all of a run; never fails."""
+    shutil.rmtree(_base() / _of_this_machine(run) / name, ignore_errors=True)
+
+
+def _base() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    base = Path(tempfile.gettempdir(), f"iart-{user}")
+    base.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and base.lstat().st_uid != user:
+        raise OutputError(f"cannot use '{base}': it belongs to another user")
+    return base
+
+
+def _of_this_machine(run: str) -> str:
+    """Tests have several nodes on one machine, which stand for machines."""
+    import ray
+
+    return f"{run}-{ray.get_runtime_context().get_node_id()[:8]}"
+
+
+def _remove_left(base: Path, besides: str) -> None:
+    """Remove folders in which no task is at work, of commands that were killed."""
+    for folder in base.iterdir():
+        if folder.is_dir() and folder.name != besides:
+            try:
+                for used in folder.glob("*/*.used"):
+                    with locked(used, wait=False):
+                        pass
+            except OSError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
