@@ -1,5 +1,6 @@
 """What machines without a shared disk are sent, and send back, in one process; see test_cluster."""
 
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iart.errors import InputError
+from iart.errors import InputError, OutputError
 from iart.model.bicubic import Bicubic
 from iart.upscaling.film import ship
 from iart.upscaling.film.claims import Claims
@@ -109,3 +110,15 @@ def test_a_copy_that_was_touched(tmp_path: Path, there: Path):
         other = replace(shipment, work=replace(shipment.work, content="another"))
         with pytest.raises(InputError, match="has another"):
             share(other, Claims(work.store, lambda frames: None))
+
+
+def test_a_machine_that_lacks_the_source_or_the_job_is_named(tmp_path: Path):
+    with working(film(tmp_path)) as work:
+        claims, here = Claims(work.store, lambda frames: None), platform.node()
+        lost = replace(work, folder=tmp_path / "lost")
+        with pytest.raises(OutputError, match=f"{here} does not see '{tmp_path}/lost'"):
+            share(lost, claims)
+        assert isinstance(work.request.source, Path)
+        work.request.source.unlink()
+        with pytest.raises(InputError, match=f"{here} cannot read '{tmp_path}/in.mkv'"):
+            share(work, claims)

@@ -26,7 +26,7 @@ from iart.upscaling.clip import Step, enlarge_steps
 from iart.upscaling.enlarge import Enlarger
 from iart.upscaling.film.claims import Claim, Done, Message
 from iart.upscaling.film.conform import Conform
-from iart.upscaling.film.job import JOB_FILE, End, Job, source_fingerprint
+from iart.upscaling.film.job import JOB_FILE, End, Job, source_files, source_fingerprint
 from iart.upscaling.film.plan import UpscalePlan, open_source
 from iart.upscaling.film.request import UpscaleRequest, absolute
 from iart.upscaling.film.segments import FilmStore, PictureStore, Segment, Segments
@@ -104,6 +104,8 @@ class Work:
     def _check(self) -> None:
         here, request = platform.node(), self.request
         try:
+            if not source_files(request.source):
+                raise InputError("it is not there")
             content = source_fingerprint(request.source, self.root)
         except (OSError, InputError) as error:
             raise InputError(
