@@ -1,7 +1,4 @@
 import inspect
-import os
-import subprocess
-import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -35,13 +32,11 @@ def packets(path: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder of a demo that a child process made, and what it printed."""
+    """Folder of a demo, and what the command printed."""
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "iart", "demo", "-o", "out", "--model", "bicubic"]
-    environment = os.environ | {"COLUMNS": "200"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=environment, check=True
-    )
+    words = ["demo", "-o", str(folder / "out"), "--model", "bicubic"]
+    done = CliRunner().invoke(cli.app, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
     return folder / "out", done.stdout
 
 

@@ -9,50 +9,45 @@ import torch
 from iart.runtime import cpu_threads
 
 MEMORY = """
-import resource, sys
-from iart.runtime import keep_freed_memory
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+import resource
 import torch
-torch.ones(100)
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+from iart.runtime import keep_freed_memory
 def take_and_free():
     [torch.ones(5_000_000) for _ in range(4)]
-for _ in range(3):
-    take_and_free()
-before = faults()
-for _ in range(20):
-    take_and_free()
-print(faults() - before)
+def faults():
+    for _ in range(3):
+        take_and_free()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        take_and_free()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+given_back = faults()
+assert keep_freed_memory()
+print(given_back, faults())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
 def test_blocks_are_not_taken_anew():
     gives_back = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-
-    def faults(mode: str) -> int:
-        command = [sys.executable, "-c", MEMORY, mode]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=gives_back)
-        return int(done.stdout)
-
-    assert faults("given back") > 5 * faults("kept")
+    command = [sys.executable, "-c", MEMORY]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=gives_back)
+    given_back, kept = map(int, done.stdout.split())
+    assert given_back > 5 * kept
 
 
 WAITING = """
-import sys, time
-if sys.argv[1] == "rest":
-    import iart
+import time
+import iart
 import torch
 torch.set_num_threads(2)
 x = torch.zeros(200_000)
 x.add_(1)
-started = time.process_time()
+used, began = time.process_time(), time.monotonic()
 for _ in range(100):
     x.add_(1)
     time.sleep(0.005)
-print(time.process_time() - started)
+print((time.process_time() - used) / (time.monotonic() - began))
 """
 
 
@@ -60,13 +55,9 @@ print(time.process_time() - started)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a thread by itself waits for none")
 def test_threads_do_not_look_out_for_work_all_the_time():
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
-
-    def processor_seconds(mode: str) -> float:
-        command = [sys.executable, "-c", WAITING, mode]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=plain)
-        return float(done.stdout)
-
-    assert processor_seconds("rest") < 0.5 * processor_seconds("look out")
+    command = [sys.executable, "-c", WAITING]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=plain)
+    assert float(done.stdout) < 0.15  # of the time that passed; else a third of it and more
 
 
 def test_threads_are_as_before_after_the_block():

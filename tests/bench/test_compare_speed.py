@@ -55,6 +55,7 @@ def test_an_unknown_model_is_refused_in_one_line() -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(free_memory(torch.device("cpu")) is None, reason="nobody knows what is free")
 def test_a_clip_that_takes_more_memory_than_there_is() -> None:
     run = compared("light", "--width", str(10**8))

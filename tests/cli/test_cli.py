@@ -331,6 +331,7 @@ def test_salvage(tmp_path: Path):
         assert sum(1 for _ in reader) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_disk_full(tmp_path: Path):
     """Stands for a full disk: a limit on the size of files, which fails in the same calls."""

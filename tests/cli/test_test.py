@@ -103,6 +103,7 @@ def test_the_command_is_kept(tmp_path: Path, asked: list[str], monkeypatch: pyte
 # ---- several processes
 
 
+@pytest.mark.slow
 def test_several_devices_share_the_clips(tmp_path: Path, asked: list[str]):
     alone = iart(*asked, "-o", tmp_path / "alone")
     both = iart(*asked, "-o", tmp_path / "both", "--devices", "cpu,cpu")

@@ -163,6 +163,7 @@ def test_devices_share_the_clips(tmp_path: Path, data: Path, protocol: Path):
     assert max(shown) == (5, 5)
 
 
+@pytest.mark.slow
 def test_a_clip_that_fails_on_one_device_does_not_stop_the_others(
     tmp_path: Path, data: Path, protocol: Path
 ):

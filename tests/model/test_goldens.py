@@ -89,6 +89,7 @@ def test_mirror_extended_clip(goldens: dict[str, Tensor], tiny: IART, mirrored: 
     assert_agrees(out, goldens["iart_tiny.mirror"], WHOLE)
 
 
+@pytest.mark.slow
 def test_full_network(goldens: dict[str, Tensor]) -> None:
     model = with_formula_weights(IART(IARTConfig()))
     frames = smooth_input("iart.full", (1, 2, 3, 64, 64), clamp=True)

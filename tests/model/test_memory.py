@@ -61,14 +61,9 @@ def assert_formula_holds(
 
 @needs_proc
 @needs_compiler
+@pytest.mark.slow
 def test_the_formula_says_what_is_in_use() -> None:
     assert_formula_holds("light", LIGHT, [(1, 64, 96), (3, 90, 125)])
-
-
-@needs_proc
-@needs_compiler
-@pytest.mark.slow
-def test_the_formula_says_what_is_in_use_by_more() -> None:
     assert_formula_holds("light", LIGHT, [(5, 48, 64), (16, 48, 64), (3, 180, 320)])
     assert_formula_holds("light", LIGHT, [(3, 96, 128), (9, 96, 128)], "bfloat16")
 

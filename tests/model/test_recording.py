@@ -15,7 +15,7 @@ from tests.model.formula import with_formula_weights
 from tests.model.test_kernels import head_tensors
 from tests.model.test_pieces import SMALL
 
-LENGTHS = (1, 3, 4)
+LENGTHS = (1, 3)
 # Correct all the same; only under `vmap` without gradients.
 slow_index_copy = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 
