@@ -1,10 +1,8 @@
 """`iart test`: flags, what is printed, processes that share, and errors of one line."""
 
-import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from iart.evaluate.benchmark import run
 from iart.evaluate.protocol import protocol_names
 from iart.evaluate.record import Record, read_record
 from iart.files.locks import locked
+from tests.cli.test_cli import keywords
 from tests.evaluate.made import make_data, make_protocol
 from tests.processes import start_iart, wait_until
 
@@ -54,10 +53,6 @@ def asked(data: Path, protocol: Path) -> list[str]:
 
 
 def test_flags_are_keywords_of_the_library():
-    def keywords(function: Callable) -> dict[str, object]:
-        parameters = inspect.signature(function).parameters.values()
-        return {p.name: p.default if p.default != () else None for p in parameters}
-
     flags, words = keywords(score), keywords(run)
     assert flags.keys() - {"threads", "json", "quiet", "verbose"} == words.keys() - {
         "command",

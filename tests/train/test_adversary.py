@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +18,9 @@ from iart.train.losses.adversarial import (
 )
 from iart.train.options.losses import ConsistencyOptions, GANOptions
 from iart.train.options.network import DiscriminatorOptions
-from tests.train.tiny import adversarial, assert_same, folder_of, make_pairs, options, run, state_of
+from tests.train.tiny import adversarial, assert_same, folder_of, options, run, state_of
 
 KINDS = ("UNetDiscriminatorSN", "CIPLABUnetD", "PatchDiscriminatorSN")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with clips."""
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
 
 
 # ---- losses

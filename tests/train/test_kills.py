@@ -11,14 +11,9 @@ import yaml
 
 from iart.weights import read_model
 from tests.processes import errors_at_end, start_iart, wait_until
-from tests.train.tiny import folder_of, latest, make_pairs, options, run, state_of, tree
+from tests.train.tiny import folder_of, latest, options, run, state_of, tree
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 ENDLESS = {

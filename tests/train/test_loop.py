@@ -23,20 +23,13 @@ from tests.train.tiny import (
     SCENES,
     assert_same,
     folder_of,
-    make_pairs,
     make_scenes,
     options,
     run,
     state_of,
 )
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with clips."""
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def entries(name: str = "tiny") -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +12,9 @@ from iart.model import IART
 from iart.train import loop
 from iart.train.state import RunFolder, new_state
 from iart.train.step import Objective
-from tests.train.tiny import assert_same, folder_of, make_pairs, options, run, state_of
+from tests.train.tiny import assert_same, folder_of, options, run, state_of
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with clips."""
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def add_to_loss(

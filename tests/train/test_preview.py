@@ -1,7 +1,5 @@
 """`iart train --preview-every`: what a run makes of held-out crops, step by step."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,18 +8,14 @@ from PIL import Image
 from iart.data.validation import ValidationClip
 from iart.errors import OptionsError
 from iart.train.preview import busiest_crop
-from tests.train.tiny import assert_same, folder_of, make_pairs, options, run, state_of
+from tests.train.tiny import assert_same, folder_of, options, run, state_of
 
 HELD_OUT = {
     "type": "VideoRecurrentTestDataset", "dataroot_gt": "pairs/gt", "dataroot_lq": "pairs/lq",
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def names() -> list[str]:

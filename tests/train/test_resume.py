@@ -1,22 +1,15 @@
 """A run that is stopped goes on bit for bit; only from a state of its own."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from iart.errors import WeightsError
 from iart.train.log import Log
 from iart.weights import read_model
-from tests.train.tiny import assert_same, folder_of, latest, make_pairs, options, run, state_of
+from tests.train.tiny import assert_same, folder_of, latest, options, run, state_of
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with clips."""
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_a_run_in_pieces_is_a_straight_run():

@@ -24,11 +24,7 @@ HELD_OUT: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    make_pairs(tmp_path / "pairs")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def validations() -> list[dict[str, Any]]:

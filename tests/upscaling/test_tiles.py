@@ -8,19 +8,12 @@ from torch import Tensor
 
 from iart.errors import OptionsError
 from iart.upscaling.tiles import make_in_tiles, plan_tiles
+from tests.upscaling.test_clip import noise, repeat4
 
 sides = st.integers(1, 60)
 tilings = st.tuples(st.integers(0, 8), st.sampled_from([1, 2, 8])).flatmap(
     lambda t: st.tuples(st.integers(t[0] + t[1], 40), st.just(t[1]), st.just(t[0]))
 )
-
-
-def repeat4(clip: Tensor) -> Tensor:
-    return clip.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 @settings(max_examples=300)

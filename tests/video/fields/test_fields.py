@@ -15,13 +15,9 @@ from iart.video.read.describe import describe
 from iart.video.read.reader import VideoReader
 from tests.video import clips, fielded
 from tests.video.fielded import FILM, VIDEO, Moment, moments
+from tests.video.read.test_reader import read
 
 PAL = Fraction(25)
-
-
-def read(path: Path, **more) -> tuple[VideoReader, list[Frame]]:
-    with VideoReader(path, **more) as reader:
-        return reader, list(reader)
 
 
 def psnr(frame: Frame, expected: Moment, border: int = 0) -> float:

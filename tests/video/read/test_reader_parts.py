@@ -13,6 +13,7 @@ from iart.video.open import open_video
 from iart.video.read.reader import VideoReader
 from tests.video import clips
 from tests.video.clips import HEIGHT, RATE, WIDTH
+from tests.video.read.test_reader import read
 
 # encoder, its options: B-frames, open groups of pictures, key frames far apart or everywhere
 KINDS = {
@@ -28,11 +29,6 @@ CASES = [
     *(("h264-open", ending) for ending in ("mov", "ts")),
     *(("mpeg2", "mpg"), ("mpeg4", "avi"), ("h264", "h264")),
 ]
-
-
-def read(path: Path, **more) -> tuple[VideoReader, list[Frame]]:
-    with VideoReader(path, **more) as reader:
-        return reader, list(reader)
 
 
 def assert_same(frames: list[Frame], expected: list[Frame]) -> None:
