@@ -108,6 +108,14 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
+def computed_in(x: Tensor) -> torch.dtype:
+    """The type that a matrix product with this tensor has: that of autocast where it is on."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # PyTorch has none for meta
+        return x.dtype
+    return torch.get_autocast_dtype(kind)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Run in the types that tensors have, whatever `autocast` holds outside."""
     known = device.type != "meta"  # for which PyTorch has no autocast

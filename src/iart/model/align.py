@@ -7,10 +7,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from iart.device import computed_in
 from iart.model.conv import Linear
 from iart.model.flow import warp
 from iart.model.kernels import SNAP
-from iart.model.kernels.dispatch import BACKENDS, resample
+from iart.model.kernels.dispatch import BACKENDS, resample, suits_triton
 from iart.model.kernels.plain import CELLS
 
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
@@ -19,8 +20,22 @@ ALIGNMENTS = ("implicit", *INTERPOLATIONS)
 
 # Base of the encoding's wavelengths; below 1, so later channels turn faster.
 TEMPERATURE = 0.01
+FRACTIONS = 2.0  # extent of the encoding of places inside the 2×2 cells
 # On the CPU, so many pixels are resampled together: what that takes fits into the cache.
 PIXELS_AT_ONCE = 2**15
+
+
+def frequencies(
+    channels: int,
+    extent: float,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Float[Tensor, " {channels}/4"]:
+    """By which `sine_encoding` multiplies a coordinate: for each pair of sine and cosine."""
+    half = channels // 2
+    j = torch.arange(0, half, 2, device=device, dtype=dtype)
+    return 2 * math.pi / (extent + 1e-6) / TEMPERATURE ** (j / half)
 
 
 def sine_encoding(
@@ -31,9 +46,7 @@ def sine_encoding(
     angle_j = coordinate / (extent + 1e-6) · 2π / T^(2⌊j/2⌋ / (C/2)), sine for even j and cosine
     for odd j, j = 0 … C/2 − 1.
     """
-    half = channels // 2
-    j = torch.arange(0, half, 2, device=position.device, dtype=position.dtype)
-    frequency = 2 * math.pi / (extent + 1e-6) / TEMPERATURE ** (j / half)
+    frequency = frequencies(channels, extent, dtype=position.dtype, device=position.device)
     angle = position[..., None] * frequency  # *b 2 half/2
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-3)
 
@@ -53,6 +66,7 @@ class ImplicitAlign(nn.Module):
     """
 
     position_bias: Float[Tensor, "1 4 c"]
+    frequency: Float[Tensor, " _"]
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -65,14 +79,22 @@ class ImplicitAlign(nn.Module):
         self.value = Linear(channels, channels)
         cells = sine_encoding(torch.tensor(CELLS, dtype=torch.float32), channels, extent=1.0)
         self.register_buffer("position_bias", cells[None], persistent=False)
+        self.register_buffer("frequency", frequencies(channels, FRACTIONS), persistent=False)
 
     def forward(
         self,
-        source: Float[Tensor, "b h w c"],
+        source: Float[Tensor, "f h w c"],
         current: Float[Tensor, "b h w c"],
-        flow: Float[Tensor, "b 2 h w"],
-    ) -> Float[Tensor, "b h w c"]:
-        """Bring `source` to the place of `current`; flow in pixels, channel 0 = x."""
+        flow: Float[Tensor, "f 2 h w"],
+    ) -> Float[Tensor, "f h w c"]:
+        """Bring `source` to the place of `current`; flow in pixels, channel 0 = x.
+
+        There may be several sources for each current map: f is a multiple of b.
+        """
+        if self.is_launched(source, current, flow):
+            return self._launched(source, current, flow)
+        if len(current) < len(source):
+            current = current.repeat(len(source) // len(current), 1, 1, 1)
         b, h, w, c = source.shape
         key, value = self.key(source).view(b * h * w, c), self.value(source).view(b * h * w, c)
         flow = rearrange(flow, "b d h w -> (b h w) d").flip(-1)  # (y, x)
@@ -88,6 +110,25 @@ class ImplicitAlign(nn.Module):
         moved = [self._resample(key, value, (h, w), *piece) for piece in pieces]
         return (moved[0] if len(moved) == 1 else torch.cat(moved)).view(b, h, w, c)
 
+    def is_launched(self, *inputs: Tensor) -> bool:
+        """Whether Triton's kernels align these: then several sources at once cost least."""
+        weights = (x.weight for x in (self.query, self.key, self.value))
+        return suits_triton(self.backend, *inputs, *weights)
+
+    def _launched(
+        self,
+        source: Float[Tensor, "f h w c"],
+        current: Float[Tensor, "b h w c"],
+        flow: Float[Tensor, "f 2 h w"],
+    ) -> Float[Tensor, "f h w c"]:
+        """On a GPU, where all that is not a matrix product is two launches."""
+        dtype = computed_in(current)
+        query = self.query(torch.ops.iart.encode(current, flow, self.frequency, dtype))
+        key, value = self.key(source).flatten(0, 2), self.value(source).flatten(0, 2)
+        biases = (self.position_bias[0] @ x.weight.T for x in (self.key, self.value))
+        moved = torch.ops.iart.align(query, key, value, *biases, flow, self.heads)
+        return moved.view(source.shape)
+
     def _resample(
         self,
         key: Float[Tensor, "r c"],
@@ -101,7 +142,7 @@ class ImplicitAlign(nn.Module):
         p, c = current.shape
         n = self.heads
         floor = (flow + SNAP).floor()
-        fraction = sine_encoding(flow - floor, c, extent=2.0)
+        fraction = sine_encoding(flow - floor, c, extent=FRACTIONS)
         query = self.query(current + fraction.to(current.dtype)) * (c // n) ** -0.5
         query = query.view(p, n, c // n)
         # What the encoding P adds to keys and values is the same for every pixel.

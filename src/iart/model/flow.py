@@ -121,7 +121,7 @@ class SpyNet(nn.Module):
         flow = self.coarse_to_fine(*pair.chunk(2))[-1]
         if size != (h, w):
             flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
-            flow = flow * flow.new_tensor((w / size[1], h / size[0])).view(1, 2, 1, 1)
+            flow = torch.stack((flow[:, 0] * (w / size[1]), flow[:, 1] * (h / size[0])), dim=1)
         return flow
 
 

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iart.device import computed_in
 from iart.model.conv import Conv, Linear
+from iart.model.kernels.dispatch import suits_triton
 from iart.model.window import Chunk, WindowAttention, WindowGrid, middle
 
 MLP_RATIO = 2
@@ -69,11 +71,38 @@ class Block(nn.Module):
             out: see `WindowGrid.join`; may be `x` itself.
             only_middle: give the middle frame alone.
         """
+        if out is not None and draws is None and suits_triton(self.attention.backend, x):
+            return self._launched(x, biases, grid, out, only_middle=only_middle)
         chunks = (
             self._chunk(x, chunk, biases, grid, draws, only_middle=only_middle)
             for chunk in grid.chunks
         )
         return grid.join(chunks, out, only_middle=only_middle)
+
+    def _launched(
+        self,
+        x: Float[Tensor, "r c"],
+        biases: Float[Tensor, "kinds n k k"],
+        grid: WindowGrid,
+        out: Float[Tensor, "_ c"],
+        *,
+        only_middle: bool,
+    ) -> Float[Tensor, "q c"]:
+        """On a GPU: everything between two matrix products is one launch."""
+        (chunk,) = grid.chunks
+        source = target = chunk.target.flatten()
+        first, second, launch = self.norm1, self.norm2, torch.ops.iart
+        normed = launch.norm_rows(
+            x, source, first.weight, first.bias, first.eps, computed_in(x)
+        ).unflatten(0, chunk.target.shape)
+        attended = self.attention(normed, biases, chunk.sections, only_middle=only_middle)
+        if only_middle:
+            source, target = grid.middle_rows
+        cells, normed = launch.add_norm_rows(
+            x, source, attended.flatten(0, 1), second.weight, second.bias, second.eps
+        )
+        launch.add_to_rows(out[:-1], target, cells, self.mlp(normed))
+        return out[:-1]
 
     def _chunk(
         self,
@@ -182,18 +211,23 @@ class SwinIRFM(nn.Module):
         maps: Float[Tensor, "b 3 h w c"],
         biases: list[list[Tensor]] | None = None,
         draws: Float[Tensor, "b blocks 2"] | None = None,
+        known: dict[tuple[int, int, int], Grids] | None = None,
     ) -> Float[Tensor, "b h w c"]:
-        """Fuse; `biases` as `self.biases()` gives them, `draws` for stochastic depth."""
+        """Fuse the middle map with the others.
+
+        Args:
+            maps: previous, current, second-previous.
+            biases: as `self.biases()` gives them.
+            draws: for stochastic depth.
+            known: how maps of each size (b, h, w) are cut into windows; is added to. All maps lie
+                on one device, and all have gradients or none has.
+        """
         b, _, h, w, _ = maps.shape
-        at_once = None
-        if maps.device.type == "cpu" and not torch.is_grad_enabled():
-            at_once = CELLS_AT_ONCE
-        grids = tuple(
-            WindowGrid(
-                b, h, w, self.window, shifted=shifted, cells_at_once=at_once, device=maps.device
-            )
-            for shifted in (False, True)
-        )
+        grids = None if known is None else known.get((b, h, w))
+        if grids is None:
+            grids = self._grids(b, h, w, maps.device)
+            if known is not None:
+                known[b, h, w] = grids
         x = self.embed_norm(maps)
         first = 0
         for group, group_biases in zip(self.groups, biases or self.biases(), strict=True):
@@ -202,3 +236,19 @@ class SwinIRFM(nn.Module):
             x = group(x, group_biases, grids, group_draws, only_middle=group is self.groups[-1])
             first = end
         return self.conv(self.norm(x[:, 0])) + maps[:, 1]
+
+    def _grids(self, b: int, h: int, w: int, device: torch.device) -> Grids:
+        small = device.type == "cpu" and not torch.is_grad_enabled()
+        plain, shifted = (
+            WindowGrid(
+                b,
+                h,
+                w,
+                self.window,
+                shifted=shifted,
+                cells_at_once=CELLS_AT_ONCE if small else None,
+                device=device,
+            )
+            for shifted in (False, True)
+        )
+        return plain, shifted

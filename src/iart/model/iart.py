@@ -19,7 +19,7 @@ from iart.errors import OptionsError
 from iart.model.align import ALIGNMENTS, Align, ImplicitAlign, InterpolatedAlign
 from iart.model.conv import Conv
 from iart.model.flow import Flows, SpyNet, neighbour_flows
-from iart.model.fuse import SwinIRFM
+from iart.model.fuse import Grids, SwinIRFM
 from iart.model.kernels.dispatch import usable_backend
 from iart.model.propagate import BRANCHES, Apply, Past, directly, propagate, recomputed
 from iart.model.upsample import Head
@@ -237,6 +237,7 @@ class IART(nn.Module):
             first, last = min(1, len(state)), range(frames.shape[1])[kept][-1]
             after = {LAST_FRAME: frames[:, last]}
             features = [apply(self._extract, x) for x in frames.unbind(1)]
+            grids: dict[tuple[int, int, int], Grids] = {}
             for i, (name, fuse) in enumerate(self.branches.items()):
                 backward = name.startswith("backward")
                 past = propagate(
@@ -249,6 +250,7 @@ class IART(nn.Module):
                     apply=apply,
                     past=Past(*(state.get(f"{name}.{key}") for key in Past._fields)),
                     until=None if backward else last,
+                    grids=grids,
                 )
                 known = past._asdict() if goes_on and not backward else {}
                 after |= {f"{name}.{key}": x for key, x in known.items() if x is not None}

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from iart.model.align import Align
+from iart.model.align import Align, ImplicitAlign
 from iart.model.flow import warp
-from iart.model.fuse import SwinIRFM
+from iart.model.fuse import Grids, SwinIRFM
 
 Apply = Callable[..., Tensor]
 """Calls a part of the network: `apply(part, *inputs)` gives `part(*inputs)`, got in its own way.
@@ -49,6 +49,7 @@ def propagate(
     apply: Apply,
     past: Past = NOTHING_PAST,
     until: int | None = None,
+    grids: dict[tuple[int, int, int], Grids] | None = None,
 ) -> Past:
     """One direction: every frame is fused with its last two outputs, aligned to it.
 
@@ -64,6 +65,7 @@ def propagate(
         apply: how each step is called.
         past: of the frames before, forward only.
         until: frame whose past is wanted; None for the last one that is visited.
+        grids: see `SwinIRFM.forward`; None builds them at every step.
 
     Returns:
         What the branch knows when it has visited that frame.
@@ -71,7 +73,7 @@ def propagate(
     biases = fuse.biases()
 
     def step(current: Tensor, draws: Tensor | None, *past: Tensor | None) -> Tensor:
-        return fuse(_maps(align, current, *past), biases, draws)
+        return fuse(_maps(align, current, *past), biases, draws, grids)
 
     t = len(features)
     to_first = flows.shape[1] - t  # of the flows: 0 if there is a past, else −1
@@ -102,6 +104,10 @@ def _maps(
     elif two_back is None or last_flow is None:
         maps = (align(one_back, current, flow), current, torch.zeros_like(current))
     else:
+        if isinstance(align, ImplicitAlign) and align.is_launched(one_back, current, flow):
+            flows = torch.ops.iart.chain_flows(flow, last_flow)
+            one, two = align(torch.cat((one_back, two_back)), current, flows).chunk(2)
+            return torch.stack((one, current, two), dim=1)
         # Two frames back: this step's flow, then the last step's seen from there.
         far_flow = flow + warp(last_flow, flow)
         maps = (align(one_back, current, flow), current, align(two_back, current, far_flow))

@@ -6,6 +6,7 @@ r rows of maps flattened over (b t h w).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -15,8 +16,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from iart.device import computed_in
 from iart.model.conv import Linear, pointwise
-from iart.model.kernels.dispatch import BACKENDS, attend
+from iart.model.kernels.dispatch import BACKENDS, attend_windows, suits_triton
 
 # What a pair of cells from different regions of a rolled picture gets added before the softmax.
 SEPARATED = -100.0
@@ -135,6 +137,15 @@ class WindowGrid:
         place[target] = torch.arange(len(target), device=target.device)
         return torch.cat([chunk.flatten(0, 1) for chunk in chunks]).index_select(0, place[:-1])
 
+    @cached_property
+    def middle_rows(self) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
+        """Rows of the middle frame's cells: in the maps, and in those of that frame alone.
+
+        Of a grid of one chunk; rows of padding are the one after the last, or further.
+        """
+        (chunk,) = self.chunks
+        return middle(chunk.target).flatten(), self._targets(chunk, only_middle=True)
+
     def samples(self, chunk: Chunk) -> Int[Tensor, " s"]:
         """Of the batch: which one each window lies in."""
         # The rows of padding are the highest, and no window is all padding.
@@ -205,8 +216,14 @@ class WindowAttention(nn.Module):
     def biases(self, *, shifted: bool) -> Float[Tensor, "kinds n k k"]:
         """Additive bias per kind of window; the same for every step of a forward pass."""
         k = self.index.shape[0]
-        by_key = self.position_bias[self.index.T.flatten()].view(k, k, self.heads).permute(2, 0, 1)
-        bias = by_key.contiguous().mT  # as the kernel wants it
+        launched = suits_triton(self.backend, self.position_bias)
+        pairs = self.index if launched else self.index.T
+        table = self.position_bias
+        if launched:
+            table = table.to(computed_in(table))
+        bias = table[pairs.flatten()].view(k, k, self.heads).permute(2, 0, 1).contiguous()
+        if not launched:
+            bias = bias.mT  # stored by key, as the kernel of the CPU wants it
         if not shifted:
             return bias[None]
         return bias + SEPARATED * self.separated[:, None].to(bias.dtype)
@@ -229,24 +246,19 @@ class WindowAttention(nn.Module):
         """
         c, n = windows.shape[-1], self.heads
         if only_middle:
+            biases = middle(biases.flatten(0, 1)).unflatten(0, biases.shape[:2])
+        if suits_triton(self.backend, windows):
+            # Queries of the other frames cost less than a launch of their own.
+            query, key, value = self.qkv(windows).chunk(3, dim=-1)
+            query = middle(query) if only_middle else query
+        elif only_middle:
             weight, shift = self.qkv.weight, self.qkv.bias
             query = pointwise(middle(windows), weight[:c], shift[:c])
             key, value = pointwise(windows, weight[c:], shift[c:]).chunk(2, dim=-1)
-            biases = middle(biases.flatten(0, 1)).unflatten(0, biases.shape[:2])
         else:
             query, key, value = self.qkv(windows).chunk(3, dim=-1)
-        of_kind = biases.to(query.dtype).unbind()
-        kinds, counts = zip(*sections, strict=True)
-        parts = zip(
-            *(
-                x.unflatten(-1, (n, c // n)).transpose(1, 2).split(counts)
-                for x in (query, key, value)
-            ),
-            (of_kind[kind] for kind in kinds),
-            strict=True,
+        query, key, value = (
+            x.unflatten(-1, (n, c // n)).transpose(1, 2) for x in (query, key, value)
         )
-        attended = [
-            attend(q, k, v, bias, self.backend).transpose(1, 2).flatten(2)
-            for q, k, v, bias in parts
-        ]
-        return self.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
+        attended = attend_windows(query, key, value, biases, sections, self.backend)
+        return self.proj(attended.transpose(1, 2).flatten(2))

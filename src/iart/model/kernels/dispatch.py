@@ -1,7 +1,9 @@
 """Which code computes attention and alignment: PyTorch's, C++ on the CPU or Triton on GPUs."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.model.kernels import cpu, operators, plain
+from iart.model.kernels import cpu, gpu_operators, operators, plain  # noqa: F401
 
 BACKENDS = ("native", "torch", "triton")
 """What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
@@ -42,6 +44,8 @@ def usable_backend(name: str, device: torch.device) -> str:
 @cache
 def _lacking_of_triton(device: torch.device) -> str | None:
     """Why the Triton kernels cannot be used there; None if they can. Told once for each device."""
+    if device.type == "meta":  # nothing is computed there
+        return None
     lacking = None
     # Older GPUs have no products of bfloat16.
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
@@ -61,37 +65,65 @@ def failure_of_triton(device: torch.device) -> str | None:
     They are compiled on the spot, by Triton and a C compiler: much of that may be missing or old.
     """
     try:
-        from iart.model.kernels import gpu
+        from iart.model.kernels import gpu, gpu_rows
     except ImportError as error:
         return str(error)
-    generator = torch.Generator().manual_seed(0)
     for dtype, tolerance in ((torch.float16, 2**-8), (torch.float32, 1e-4)):
-
-        def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.randn(shape, generator=generator).to(device, dtype)
-
-        (q, k, v), bias = numbers(3, 2, 2, 48, 12), numbers(2, 48, 48)
-        query, key, value = numbers(3, 30, 24)
-        moves = 2 * numbers(30, 2, dtype=torch.float32)
-        (key_bias, value_bias), size = numbers(2, 4, 24), (5, 6)
         try:
-            got = (
-                gpu.attend(q, k, v, bias),
-                gpu.resample(query, key, value, key_bias, value_bias, moves.floor(), size, heads=2),
-            )
+            got = [x.float() for x in _tried(device, dtype, gpu, gpu_rows)]
         except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
             lines = str(error).strip().splitlines()
             return f"its kernels do not run ({lines[0] if lines else type(error).__name__})"
-        biases = key_bias.float(), value_bias.float()
-        asks, places = query.float().view(30, 2, 12), torch.arange(30, device=device)
-        expected = (
-            attend_fused(q.float(), k.float(), v.float(), bias.float()),
-            plain.resample(asks, key.float(), value.float(), biases, moves.floor(), places, size),
-        )
-        for ours, theirs in zip(got, expected, strict=True):
-            if not torch.allclose(ours.float(), theirs, rtol=tolerance, atol=tolerance):
+        for ours, theirs in zip(got[::2], got[1::2], strict=True):
+            if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
                 return "its kernels give other numbers than PyTorch"
     return None
+
+
+def _tried(device: torch.device, dtype: torch.dtype, gpu: Any, gpu_rows: Any) -> Iterator[Tensor]:
+    """What each kernel gives, and after it what PyTorch does."""
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
+
+    (q, k, v), bias = numbers(3, 2, 2, 48, 12), numbers(2, 2, 48, 48)
+    yield gpu.attend(q, k, v, bias, (1, 1))
+    wide = q.float(), k.float(), v.float()
+    ones = (attend_fused(*(x[i : i + 1] for x in wide), bias=bias[i].float()) for i in range(2))
+    yield torch.cat(list(ones))
+
+    (query, key, value), size = numbers(3, 30, 24), (5, 6)
+    flow, last_flow = 2 * numbers(2, 1, 2, *size, dtype=torch.float32)
+    key_bias, value_bias = numbers(2, 4, 24)
+    yield gpu.resample(query, key, value, key_bias, value_bias, flow, heads=2)
+    asks, places = query.float().view(30, 2, 12) / 12**0.5, torch.arange(30, device=device)
+    floor, biases = flow[0].flip(0).flatten(1).T.floor(), (key_bias.float(), value_bias.float())
+    yield plain.resample(asks, key.float(), value.float(), biases, floor, places, size)
+
+    weight, shift = numbers(2, 24, dtype=torch.float32)
+    rows = torch.tensor([3, 0, 30, 29], device=device)  # the third is padding
+    cells = F.pad(query.float(), (0, 0, 0, 1))[rows]
+    yield gpu_rows.norm_rows(query, rows, weight, shift, 1e-5, dtype)
+    yield F.layer_norm(cells, (24,), weight, shift) * (rows < 30)[:, None]
+    added, normed = gpu_rows.add_norm_rows(query.float(), rows, key[:4], weight, shift, 1e-5)
+    yield added
+    yield cells + key[:4].float()
+    yield normed
+    yield F.layer_norm(cells + key[:4].float(), (24,), weight, shift)
+    out = query.clone()
+    gpu_rows.add_to_rows(out, rows, key[:4], value[:4])
+    yield out
+    yield query.float().index_put((rows[[0, 1, 3]],), (key[:4] + value[:4]).float()[[0, 1, 3]])
+
+    frequency = numbers(6, dtype=torch.float32)
+    yield gpu_rows.encode(key.view(1, *size, 24), flow, frequency, dtype)
+    angles = ((flow - flow.floor())[0].flip(0).flatten(1).T[..., None] * frequency).double()
+    yield key.float() + torch.stack((angles.sin(), angles.cos()), -1).flatten(1)
+    yield gpu_rows.chain_flows(flow, last_flow)[1:]
+    lines, columns = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
+    grid = torch.stack(((flow[:, 0] + columns) / 2.5, (flow[:, 1] + lines[:, None]) / 2), -1) - 1
+    yield flow + F.grid_sample(last_flow, grid, align_corners=True)
 
 
 def backend_in_use(backend: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -110,14 +142,43 @@ def attend(
     backend: str,
 ) -> Float[Tensor, "s n q d"]:
     """softmax(QKᵀ / √d + bias) V."""
-    maps = query, key, value
-    fits = query.shape[3] <= GPU_CHANNELS and all(x.stride(3) == 1 for x in maps)
-    if fits and _suits_gpu(backend, *maps, bias):
-        return operators.attend(query, key, value, bias, backend)
     suits = query.device.type == "cpu" and query.dtype == torch.float32
     if suits and (backend == "native" or not _recorded()):
         return operators.attend(query, key, value, bias, backend)
     return attend_fused(query, key, value, bias)
+
+
+def attend_windows(
+    query: Float[Tensor, "s n q d"],
+    key: Float[Tensor, "s n k d"],
+    value: Float[Tensor, "s n k d"],
+    biases: Float[Tensor, "kinds n q k"],
+    sections: Sequence[tuple[int, int]],
+    backend: str,
+) -> Float[Tensor, "s n q d"]:
+    """The same in windows of several kinds, each with its bias.
+
+    Args:
+        query: of all windows.
+        key: the same.
+        value: the same.
+        biases: of every kind.
+        sections: (kind, windows), in turn.
+        backend: one of `BACKENDS`.
+    """
+    if query.shape[3] <= GPU_CHANNELS and suits_triton(backend, query, key, value, biases):
+        counts = [dict(sections).get(kind, 0) for kind in range(len(biases))]
+        return torch.ops.iart.attend_windows(query, key, value, biases, counts)
+    kinds, counts = zip(*sections, strict=True)
+    of_kind = biases.to(query.dtype).unbind()
+    parts = zip(
+        *(x.split(counts) for x in (query, key, value)),
+        (of_kind[kind] for kind in kinds),
+        strict=True,
+    )
+    # joined in the memory order that kernels give
+    attended = [attend(q, k, v, bias, backend).transpose(1, 2) for q, k, v, bias in parts]
+    return (attended[0] if len(attended) == 1 else torch.cat(attended)).transpose(1, 2)
 
 
 def attend_fused(
@@ -162,9 +223,21 @@ def resample(
         backend: one of `BACKENDS`.
     """
     maps = query, key, value, *biases
-    if _suits_gpu(backend, *maps, floor) or _suits_cpu(backend, *maps):
+    if _suits_cpu(backend, *maps):
         return operators.resample(*maps, floor, places, size, backend)
     return plain.resample(query, key, value, biases, floor, places, size)
+
+
+def suits_triton(backend: str, *inputs: Tensor) -> bool:
+    """Whether the operators of `gpu_operators` take these: on a GPU, without a gradient.
+
+    Where tensors have no numbers, what is natively computed is what a GPU does.
+    """
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return False
+    if inputs[0].device.type == "meta":
+        return backend != "torch"
+    return backend == "triton" and all(_is_gpu(x.device) for x in inputs)
 
 
 def _recorded() -> bool:
@@ -182,5 +255,5 @@ def _suits_cpu(backend: str, *inputs: Tensor) -> bool:
     )
 
 
-def _suits_gpu(backend: str, *inputs: Tensor) -> bool:
-    return backend == "triton" and all(x.is_cuda and not x.requires_grad for x in inputs)
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

@@ -11,6 +11,8 @@ References: 1) Milakov, Gimelshein: "Online normalizer calculation for softmax",
 """
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, no_type_check
 
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 from iart.model.kernels import SNAP
 
 PIXELS = 32  # of a program of `resample`
+KINDS = 4  # of windows: interior, right, bottom and corner ones
 # Weights are powers of 2: that is what GPUs compute.
 _LOG2E = tl.constexpr(math.log2(math.e))
 
@@ -30,7 +33,8 @@ def attend(
     query: Float[Tensor, "s n q d"],
     key: Float[Tensor, "s n k d"],
     value: Float[Tensor, "s n k d"],
-    bias: Float[Tensor, "n q k"],
+    biases: Float[Tensor, "kinds n q k"],
+    counts: Sequence[int],
 ) -> Float[Tensor, "s n q d"]:
     """softmax(QKᵀ / √d + bias) V, in the memory order (s q n d).
 
@@ -38,22 +42,25 @@ def attend(
         query: on a GPU; d is at most 64, and here and below its stride is 1.
         key: of the same type: float32, bfloat16 or float16; sums are float32.
         value: the same.
-        bias: contiguous, or it is copied.
+        biases: of every kind of windows, at most 4; the stride of keys is 1.
+        counts: how many windows of each kind there are, in turn.
     """
     s, n, q, d = query.shape
     out = query.new_empty(s, q, n, d).transpose(1, 2)
-    constants = attend_constants(query, key, value)
+    constants = attend_constants(query, key, value, biases)
+    ends = [*accumulate(counts)][: KINDS - 1]  # windows before a kind's end are of it
+    ends += [s] * (KINDS - 1 - len(ends))
     # Programs of a window are neighbours, as they read the same rows; the bias of all heads stays
     # in the cache anyway.
     programs = s * n * triton.cdiv(q, constants["queries_at_once"])
     if programs:
         kernel: Any = attend_kernel
         with torch.cuda.device_of(query):
-            kernel[programs,](query, key, value, bias.contiguous(), out, **constants)
+            kernel[programs,](query, key, value, biases, out, *ends, **constants)
     return out
 
 
-def attend_constants(query: Tensor, key: Tensor, value: Tensor) -> dict[str, Any]:
+def attend_constants(query: Tensor, key: Tensor, value: Tensor, biases: Tensor) -> dict[str, Any]:
     """All but the pointers; nothing depends on the number of windows."""
     _, heads, queries, channels = query.shape
     keys = key.shape[2]
@@ -68,6 +75,8 @@ def attend_constants(query: Tensor, key: Tensor, value: Tensor) -> dict[str, Any
         for name, x in (("query", query), ("key", key), ("value", value))
         for axis, stride in zip(("window", "head", "row"), x.stride()[:3], strict=True)
     }
+    names = ("bias_kind", "bias_head", "bias_row")
+    strides |= dict(zip(names, biases.stride()[:3], strict=True))
     sizes = {"heads": heads, "queries": queries, "keys": keys, "channels": channels}
     blocks = {"queries_at_once": queries_at_once, "keys_at_once": keys_at_once}
     lanes = max(16, triton.next_power_of_2(channels))
@@ -75,7 +84,7 @@ def attend_constants(query: Tensor, key: Tensor, value: Tensor) -> dict[str, Any
     return strides | sizes | blocks | options | {"lanes": lanes, "precision": "ieee"}
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["end_0", "end_1", "end_2"])
 @no_type_check  # the checker of types in tests would hide its source
 def attend_kernel(
     query,
@@ -83,6 +92,9 @@ def attend_kernel(
     value,
     bias,
     out,
+    end_0,
+    end_1,
+    end_2,
     query_window: tl.constexpr,
     query_head: tl.constexpr,
     query_row: tl.constexpr,
@@ -92,6 +104,9 @@ def attend_kernel(
     value_window: tl.constexpr,
     value_head: tl.constexpr,
     value_row: tl.constexpr,
+    bias_kind: tl.constexpr,
+    bias_head: tl.constexpr,
+    bias_row: tl.constexpr,
     heads: tl.constexpr,
     queries: tl.constexpr,
     keys: tl.constexpr,
@@ -111,7 +126,8 @@ def attend_kernel(
     key += window * key_window + head * key_head
     value += window * value_window + head * value_head
     out += (window * queries * heads + head) * channels
-    bias += head * (queries * keys)
+    kind = (window >= end_0).to(tl.int32) + (window >= end_1) + (window >= end_2)
+    bias += kind * bias_kind + head * bias_head
     q_mask = (q < queries)[:, None]
     d_mask = (d < channels)[None, :]
     rows = tl.load(query + q[:, None] * query_row + d, q_mask & d_mask, 0.0)
@@ -126,7 +142,7 @@ def attend_kernel(
         mask = k_mask[:, None] & d_mask
         of_key = tl.load(key + cells[:, None] * key_row + d, mask, 0.0)
         of_value = tl.load(value + cells[:, None] * value_row + d, mask, 0.0)
-        added = tl.load(bias + q[:, None] * keys + cells, q_mask & k_mask, 0.0).to(tl.float32)
+        added = tl.load(bias + q[:, None] * bias_row + cells, q_mask & k_mask, 0.0).to(tl.float32)
         logits = tl.dot(rows, of_key.T, input_precision=precision) * scale + added * _LOG2E
         if keys % keys_at_once:
             logits = tl.where(k_mask, logits, float("-inf"))
@@ -148,25 +164,24 @@ def resample(
     value: Float[Tensor, "p c"],
     key_bias: Float[Tensor, "4 c"],
     value_bias: Float[Tensor, "4 c"],
-    flow: Float32[Tensor, "p 2"],
-    size: tuple[int, int],
+    flow: Float32[Tensor, "b 2 h w"],
     heads: int,
 ) -> Float[Tensor, "p c"]:
-    """Σ_i softmax_i(query · (key[cell_i] + key_bias_i)) (value[cell_i] + value_bias_i).
+    """Σ_i softmax_i(query · (key[cell_i] + key_bias_i) / √d) (value[cell_i] + value_bias_i).
 
     Args:
-        query: scaled; on a GPU, as all here. The stride of channels is 1 everywhere.
+        query: on a GPU, as all here. The stride of channels is 1 everywhere.
         key: before the encoding of cells is added.
         value: the same.
         key_bias: what the encoding adds to keys in each of `CELLS`.
         value_bias: the same to values.
-        flow: (y, x) in pixels, in any strides; cells lie around ⌊flow + SNAP⌋, clamped to the map.
-        size: of the maps, (h, w).
+        flow: in pixels, channel 0 = x; cells lie around ⌊flow + SNAP⌋, clamped to the map.
         heads: n.
     """
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    tensors = (query, key, value, key_bias.contiguous(), value_bias.contiguous(), flow, out)
-    sizes = (len(query), *size, *flow.stride())
+    biases = key_bias.contiguous(), value_bias.contiguous()
+    tensors = (query, key, value, *biases, flow.contiguous(), out)
+    sizes = (len(query), *flow.shape[2:])
     programs = triton.cdiv(len(query), PIXELS)
     if programs:
         kernel: Any = resample_kernel
@@ -185,7 +200,7 @@ def resample_constants(query: Tensor, key: Tensor, value: Tensor, heads: int) ->
 
 
 # Compiled once for all sizes: that they are multiples of something brings nothing.
-@triton.jit(do_not_specialize=["pixels", "height", "width", "flow_row", "flow_axis"])
+@triton.jit(do_not_specialize=["pixels", "height", "width"])
 @no_type_check
 def resample_kernel(
     query,
@@ -198,8 +213,6 @@ def resample_kernel(
     pixels,
     height,
     width,
-    flow_row,
-    flow_axis,
     query_row: tl.constexpr,
     key_row: tl.constexpr,
     value_row: tl.constexpr,
@@ -212,22 +225,24 @@ def resample_kernel(
     """Some pixels, head by head: each cell's key and value are read once."""
     pixel = tl.program_id(0) * pixels_at_once + tl.arange(0, pixels_at_once)
     inside = pixel < pixels
-    place = flow + pixel.to(tl.int64) * flow_row
-    move_y = tl.floor(tl.load(place, inside, 0.0) + snap)
-    move_x = tl.floor(tl.load(place + flow_axis, inside, 0.0) + snap)
+    size = height * width
+    place = flow + pixel // size * (2 * size) + pixel % size
+    move_x = tl.floor(tl.load(place, inside, 0.0) + snap)
+    move_y = tl.floor(tl.load(place + size, inside, 0.0) + snap)
     # Far outside is as far as outside: keeps wild flows within the range of integers.
     move_y = tl.minimum(tl.maximum(move_y, -height), height).to(tl.int32)
     move_x = tl.minimum(tl.maximum(move_x, -width), width).to(tl.int32)
     y = pixel // width % height + move_y
     x = pixel % width + move_x
-    first = pixel // (height * width) * (height * width)
+    first = pixel // size * size
+    scale: tl.constexpr = _LOG2E * channels**-0.5
 
     for head in range(heads):
         c = head * channels + tl.arange(0, lanes)
         c_mask = tl.arange(0, lanes) < channels
         mask = inside[:, None] & c_mask
         here = pixel.to(tl.int64)[:, None]
-        asks = tl.load(query + here * query_row + c, mask, 0.0).to(tl.float32) * _LOG2E
+        asks = tl.load(query + here * query_row + c, mask, 0.0).to(tl.float32) * scale
         largest = tl.full((pixels_at_once,), float("-inf"), tl.float32)
         total = tl.zeros((pixels_at_once,), tl.float32)
         summed = tl.zeros((pixels_at_once, lanes), tl.float32)

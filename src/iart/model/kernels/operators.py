@@ -28,11 +28,7 @@ def _attend(
 ) -> Float[Tensor, "s n q d"]:
     """softmax(QKᵀ / √d + bias) V, in the memory order (s q n d)."""
     out = None
-    if backend == "triton":
-        from iart.model.kernels import gpu
-
-        out = gpu.attend(query, key, value, bias)
-    elif backend == "native":
+    if backend == "native":
         out = cpu.attend(query, key, value, bias)
     return plain.attend(query, key, value, bias) if out is None else out
 
@@ -65,12 +61,7 @@ def _resample(
     """See `iart.model.kernels.dispatch.resample`; biases one by one."""
     biases, (h, w) = (key_bias, value_bias), size
     out = None
-    if backend == "triton":  # there, all pixels come at once
-        from iart.model.kernels import gpu
-
-        asks, key, value = (x.contiguous() for x in (query.flatten(1), key, value))
-        out = gpu.resample(asks, key, value, *biases, floor, (h, w), query.shape[1])
-    elif backend == "native":
+    if backend == "native":
         out = cpu.resample(query, key, value, biases, floor, places, (h, w))
     if out is None:
         return plain.resample(query, key, value, biases, floor, places, (h, w)).contiguous()
