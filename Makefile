@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test slow docs check bench venv
+.PHONY: help demo test slow docs check bench gpu venv
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make docs    the pages of docs/ as a site in docs/_build/'
 	@echo 'make check   format, lint, types'
 	@echo 'make bench   speed and memory of the model'
+	@echo 'make gpu     all that a GPU is measured by (minutes); results in benchmarks/gpu.md'
 	@echo 'make venv    only set .venv up'
 
 demo: $(READY)
@@ -39,6 +40,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/iart bench
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 venv: $(READY)
 
