@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from iart.device import autocast
 from iart.model import IART
 from iart.model.align import ImplicitAlign, sine_encoding
 from iart.model.flow import warp
@@ -253,23 +254,29 @@ def test_chain_flows(b: int, h: int, w: int, device: str):
     torch.testing.assert_close(out[b:], flow + warp(last, flow), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 2**-6)])
+# Not bfloat16, which Triton's interpreter rounds towards zero.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @torch.inference_mode()
 def test_the_network_gives_the_same(
-    precision: str, tolerance: float, device: str, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
 ):
     model = with_formula_weights(IART(SMALL)).to(device)
-    model.precision = precision
     clip = torch.rand(1, 3, 3, 13, 9, generator=torch.Generator().manual_seed(0)).to(device)
     model.backend = "torch"
-    expected = model(clip)
+    exact = model(clip)
+    with autocast(clip.device, dtype):
+        expected = model(clip)
     if INTERPRETED:  # there is no GPU that it could suit
         monkeypatch.setattr(dispatch, "_is_gpu", lambda _: True)
         monkeypatch.setattr("iart.model.iart.usable_backend", lambda name, _: name)
     model.backend = "triton"
-    out = model(clip)
+    with autocast(clip.device, dtype):
+        out = model(clip)
     assert not out.equal(expected)  # or nothing was told to compute otherwise
-    torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
+    if dtype == torch.float32:
+        torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    else:  # rounded elsewhere, but not more
+        assert (out - exact).norm() <= 1.25 * (expected - exact).norm()
 
 
 def test_the_trial_finds_that_they_work(device: str):
