@@ -116,10 +116,10 @@ def make_film(path: Path, segments: int) -> Path:
         stream = output.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        across = np.arange(32, dtype=np.uint8)
+        across = np.arange(32)
         for index in range(segments * LONGEST):
             plane = (across[None] * 3 + across[:, None] * 2 + index) // 2
-            image = np.repeat(plane[..., None], 3, axis=2).astype(np.uint8)
+            image = np.repeat(plane[..., None] % 256, 3, axis=2).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
