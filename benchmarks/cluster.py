@@ -89,7 +89,7 @@ def measure_overhead(cluster: Cluster, folder: Path, segments: int, repeats: int
 
 
 def measure_memory(cluster: Cluster, folder: Path, segments: int) -> None:
-    """One film after another of 10 times the segments; then 10 films at once."""
+    """A film, one of 10 times the segments, then 10 films one after another."""
     short = make_film(folder / "short.mkv", segments)
     long = make_film(folder / "long.mkv", 10 * segments)
     many = [make_film(folder / f"{n}.mkv", segments) for n in range(10)]
