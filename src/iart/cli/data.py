@@ -199,5 +199,6 @@ def pair(
         if not quiet:
             say(
                 f"{target}: {result.kept} of {result.frames} frames fit; {result.clips} clips with"
-                f" {result.written} frames written, {result.validation} of them held out"
+                f" {result.written} frames written, {result.validation} of them held out;"
+                f" {Path(target) / 'report.html'} has the details"
             )

@@ -159,7 +159,7 @@ def _pictures(clips: Sequence[Clip], writer: ClipWriter) -> str:
             details.append(picture.repeat(scale // factor, 0).repeat(scale // factor, 1))
         change = 255 * (np.full(4, (0.5, 0.5, 0.5, 1)) @ writer.color(clip) - 0.5)
         told = ", ".join(f"{name} {value:+.1f}" for name, value in zip("RGB", change, strict=True))
-        heading = f"{clip.name}, frame {middle}; grey of the Blu-ray is on the DVD: {told}"
+        heading = f"{clip.name}, frame {middle}; mid-grey differs on the DVD by {told}"
         rows.append((heading, [_tensor(detail) for detail in details]))
     file = io.BytesIO()
     sheet(("DVD", "Blu-ray"), rows, zoom=1).save(file, "png")
