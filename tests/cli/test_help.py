@@ -113,6 +113,26 @@ def test_images_as_ffmpeg_names_them(tmp_path: Path):
     assert_fails(upscale(tmp_path / "g%03d.png", tmp_path / "b.mkv"), "no images (found: nothing)")
 
 
+def test_images_are_written_as_ffmpeg_names_them(tmp_path: Path):
+    source, folder = make_clip(tmp_path / "in.mkv", frames=12), tmp_path / "out"
+
+    def shown() -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    assert upscale(source, folder / "f%d.png").exit_code == 0
+    assert shown() == sorted(f"f{number}.png" for number in range(1, 13))
+    again = iart("upscale", source, "-o", folder / "f%d.png", "--model", "bicubic")
+    assert "done before" in again.stderr
+    assert_fails(upscale(source, folder / "f%03d.png"), "the folder is not empty")
+    assert_fails(
+        upscale(source, folder / "f%03d.png", "--overwrite"), "more than frames ('f1.png')"
+    )
+    assert upscale(source, folder / "f%d.png", "--overwrite", "--end", "0.1").exit_code == 0
+    assert shown() == ["f1.png", "f2.png", "f3.png"]
+    back = upscale(folder / "f%d.png", tmp_path / "back.mkv", "--size", "1x")
+    assert "back.mkv: 3 frames" in back.stderr
+
+
 def test_info_of_several_files_for_programs(tmp_path: Path):
     files = [make_clip(tmp_path / name, frames=2) for name in ("a.mkv", "b.mkv")]
     flags = ("--model", "bicubic", "--size", "128:96", "--codec", "x265", "--crop", "auto")

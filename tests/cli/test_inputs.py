@@ -75,10 +75,21 @@ def test_images_of_videos_are_asked_for(here: Path):
     ]
     with pytest.raises(OutputError, match=r"'out\.mkv': pass a folder, or leave --images out"):
         pair_up(["a.mkv"], "out.mkv", images=True)
+    with pytest.raises(OutputError, match=r"for pictures pass a folder, -o 'f/1/' --images"):
+        pair_up(["a.mkv"], "f/1.png")
     with pytest.raises(OutputError, match=r"for pictures pass a folder, -o 'f/' --images"):
-        pair_up(["a.mkv"], "f/%03d.png")
+        pair_up(["a.mkv"], "f/%03d.jpg")
     with pytest.raises(OptionsError, match="--images for pictures or --container for videos"):
         pair_up(["a.mkv"], "out", images=True, container="mkv")
+
+
+def test_numbered_images_are_one_output(here: Path):
+    for source in ("a.mkv", "shot"):
+        assert pair_up([source], "f/%03d.png") == [(source, "f/%03d.png")]
+    with pytest.raises(OutputError, match=r"3 videos to 'f/%03d.png': .* 'f/' --images"):
+        pair_up(["season"], "f/%03d.png")
+    with pytest.raises(OptionsError, match="leave --container out"):
+        pair_up(["a.mkv"], "f/%03d.png", container="mkv")
 
 
 def test_one_video_goes_to_a_folder_on_request(here: Path):

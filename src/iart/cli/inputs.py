@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iart.errors import InputError, OptionsError, OutputError
 from iart.files.images import VIDEO_ENDINGS, is_image
+from iart.files.numbered import FRAMES, frames_of
 from iart.video.dvd.disc import find_titles, one_per_title
 from iart.video.write.codecs import CONTAINERS
 from iart.video.write.writer import is_folder
@@ -31,7 +32,7 @@ def pair_up(
 
     Args:
         sources: files, folders or patterns.
-        output: of one video; or a folder for several; or None.
+        output: of one video, or numbered images ("out/f%03d.png"); a folder for several; or None.
         size: of the outputs, for names beside sources.
         container: ending of the outputs in that folder; None for that of the source where it can be
             written, else mkv; beside sources always mkv.
@@ -57,7 +58,9 @@ def pair_up(
             return _named_for(work).parent / name
 
         return _apart(works, beside, images=as_pictures)
-    if is_image(output) and not Path(output).is_dir():
+    folder, names = frames_of(output)
+    is_numbered = names is not FRAMES
+    if is_image(output) and not is_numbered and not Path(output).is_dir():
         path = Path(output)
         folder = path.parent if "%" in path.name else path.with_suffix("")
         raise OutputError(
@@ -67,12 +70,14 @@ def pair_up(
         raise OutputError(
             f"cannot write pictures to '{output}': pass a folder, or leave --images out"
         )
-    if is_one and (as_pictures or not is_folder(output)):
+    if is_numbered and container is not None:
+        raise OptionsError(f"'{output}' stands for images: leave --container out")
+    if is_one and (as_pictures or is_numbered or not is_folder(output)):
         return [(works[0], output)]
-    if not is_folder(output):
+    if is_numbered or not is_folder(output):
+        other = f"{folder}/' --images" if is_numbered else f"{Path(output).with_suffix('')}/'"
         raise OutputError(
-            f"cannot write {len(works)} videos to '{output}': pass a folder, such as"
-            f" '{Path(output).with_suffix('')}/'"
+            f"cannot write {len(works)} videos to '{output}': pass a folder, such as '{other}"
         )
     return _apart(
         works, lambda work: Path(output) / _name(work, container, images=images), images=images

@@ -49,8 +49,8 @@ def upscale(
         Option(
             "--output",
             "-o",
-            help=".mp4, .mkv, .mov or .webm, a folder, or - for y4m to standard output (default:"
-            " INPUT_x4.mkv beside the input).",
+            help=".mp4, .mkv, .mov or .webm, a folder, images (out/f%03d.png), or - for y4m to"
+            " standard output (default: INPUT_x4.mkv beside the input).",
         ),
     ] = None,
     model: Model = AUTO,

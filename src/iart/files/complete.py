@@ -18,8 +18,7 @@ from typing import BinaryIO
 
 from iart.errors import OutputError
 from iart.files.hidden import hidden_name, replaced_name, temporary_name
-
-_FRAME = re.compile(r"\d{8}\.png")
+from iart.files.numbered import FRAMES
 
 
 @contextmanager
@@ -93,6 +92,7 @@ class Destination:
         folder: bool = False,
         inputs: Iterable[Path] = (),
         overwrite: bool = False,
+        frames: re.Pattern[str] = FRAMES.pattern,
     ) -> None:
         """Check that the output can have its name.
 
@@ -100,7 +100,8 @@ class Destination:
             final: its name at the end.
             folder: whether it is a folder of files.
             inputs: files or folders that are read at the same time.
-            overwrite: whether a file of that name may be replaced, or a folder of numbered PNGs.
+            overwrite: whether a file of that name may be replaced, or a folder of `frames` alone.
+            frames: names of the files in it.
 
         Raises:
             OutputError: exists, is an input, or its folder is missing.
@@ -108,6 +109,7 @@ class Destination:
         self.final = final.absolute()
         self._overwrite = overwrite
         self._folder = folder
+        self._frames = frames
         for given in inputs:
             if _same(self.final, given):
                 raise OutputError(f"cannot write '{final}': it is the input; choose another name")
@@ -160,7 +162,7 @@ class Destination:
                     f"cannot write '{self.final}': the folder is not empty; pass --overwrite to"
                     " replace the frames in it, or choose a new one"
                 )
-            foreign = sorted(name for name in names if not _FRAME.fullmatch(name))
+            foreign = sorted(name for name in names if not self._frames.fullmatch(name))
             if foreign:
                 raise OutputError(
                     f"cannot replace '{self.final}': it holds more than frames"
@@ -233,6 +235,7 @@ class PendingOutput(Destination):
         suffix: str = "",
         inputs: Iterable[Path] = (),
         overwrite: bool = False,
+        frames: re.Pattern[str] = FRAMES.pattern,
     ) -> None:
         """Check that the output can be written, and start it.
 
@@ -242,11 +245,12 @@ class PendingOutput(Destination):
             suffix: ending of the hidden name.
             inputs: files or folders that are read at the same time.
             overwrite: whether something of that name may be replaced.
+            frames: see `Destination`.
 
         Raises:
             OutputError: exists, is an input, or its folder is missing or not writable.
         """
-        super().__init__(final, folder=folder, inputs=inputs, overwrite=overwrite)
+        super().__init__(final, folder=folder, inputs=inputs, overwrite=overwrite, frames=frames)
         self.part = temporary_name(self.final, suffix)
         try:
             if folder:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from iart.errors import InputError
 from iart.files.images import is_animation, is_image
+from iart.files.numbered import numbered_name
 from iart.video.dvd.disc import find_title
 from iart.video.frame import Crop
-from iart.video.read.image_series import NUMBERED, ImageReader
+from iart.video.read.image_series import ImageReader
 from iart.video.read.reader import VideoReader
 
 
@@ -66,7 +67,7 @@ def open_video(
         mode = 0  # nothing of that name
     if stat.S_ISREG(mode) and is_image(path) and not is_animation(path):
         return images([path])
-    is_pattern = glob.has_magic(str(path)) or (is_image(path) and NUMBERED.search(path.name))
+    is_pattern = glob.has_magic(str(path)) or (is_image(path) and numbered_name(path))
     if stat.S_ISDIR(mode) or (not mode and is_pattern):
         return images(source)
     return VideoReader(

@@ -18,6 +18,7 @@ import av
 from torch import nn
 
 from iart.files.complete import Destination
+from iart.files.numbered import FRAMES, NumberedName
 from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling, waiting_bytes
 from iart.upscaling.film.conform import Conform, check_hdr, plan_conform
 from iart.upscaling.film.job import (
@@ -98,11 +99,17 @@ class UpscalePlan:
             OutputError: the name is taken, or is that of the input.
         """
         return Destination(
-            Path(self.request.output),
+            self.target.path,
             folder=self.is_folder,
             inputs=[self.info.path],
             overwrite=self.request.overwrite,
+            frames=self.names.pattern,
         )
+
+    @property
+    def names(self) -> NumberedName:
+        """Of the images of a folder."""
+        return self.target.names if isinstance(self.target, PicturePlan) else FRAMES
 
     def store(self, folder: Path) -> FilmStore | PictureStore:
         """What a job keeps on the way there."""
@@ -134,7 +141,9 @@ class UpscalePlan:
         """Everything that the bytes of the output depend on, as text by name."""
         source = self.request.source
         names = [source] if isinstance(source, str | Path) else source
+        images = {} if self.names == FRAMES else {"names of images": self.names.at(0)}
         return {
+            **images,
             **self.request.bytes_depend_on,
             "version": f"{__version__} (PyAV {av.__version__})",
             "source": ", ".join(str(Path(name).absolute()) for name in names),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from iart.errors import InputError
 from iart.files.complete import complete_file
+from iart.files.numbered import frames_of
 from iart.model.upsample import SCALE
 from iart.pictures.resize import imresize
 from iart.progress import Progress
@@ -61,9 +62,9 @@ def preview_video(
         IARTError: as for the film.
     """
     began = clock.monotonic()
-    output = Path(request.output)
+    output, _ = frames_of(request.output)
     name, suffix = (output.stem, output.suffix)
-    if is_folder(request.output):
+    if is_folder(output):
         name, suffix = output.name or output.absolute().name, ".mkv"  # "." has no name
     video = output.parent / f"{name}.preview{suffix}"
     sheet = video.with_suffix(".png")

@@ -111,7 +111,7 @@ def run(
     began = time.monotonic()
     with plan_upscale(request) as plan:
         identity = plan.identity(model) | ({} if spread is None else spread.identity(model))
-        final = final_name(Path(request.output), folder=plan.is_folder)
+        final = final_name(plan.target.path, folder=plan.is_folder)
         end = take_up_placed(final, identity)
         if end is None and skip_finished:
             end = finished_before(final, identity)

@@ -30,7 +30,7 @@ from iart.errors import OutputError
 from iart.files.complete import complete_file, sync, write_json
 from iart.video.frame import Frame, Loss
 from iart.video.write.encoder import Encode, Slot
-from iart.video.write.image_series import PicturePlan, image_name
+from iart.video.write.image_series import PicturePlan
 from iart.video.write.kept import KeptPictures
 from iart.video.write.muxer import FilmPlan, Muxer
 from iart.video.write.segment import SegmentWriter, read_packets, read_record, segment_paths
@@ -261,7 +261,7 @@ class PictureStore(Store):
 
     def has_picture(self, index: int) -> bool:
         """See `Store`."""
-        path = self.pictures / image_name(index)
+        path = self.pictures / self.plan.names.at(index)
         try:
             with Image.open(path) as image:
                 image.verify()
@@ -298,7 +298,7 @@ class PictureWriter:
         self._frames += 1
         if frame is None:
             return
-        path = self._store.pictures / image_name(number)
+        path = self._store.pictures / self._store.plan.names.at(number)
         part = self._store.folder / f"{path.stem}.{os.getpid()}.part"
         try:
             part.write_bytes(self._store.plan.encoded(frame))

@@ -13,6 +13,7 @@ from av.error import FFmpegError
 
 from iart.errors import InputError, OptionsError
 from iart.files.images import ImageHeader, decode_image, image_header, is_image, natural_key
+from iart.files.numbered import numbered_name
 from iart.pictures.color_tags import SRGB
 from iart.video.frame import Crop, Frame, Loss, VideoInfo
 from iart.video.read.probe import cannot_read
@@ -20,8 +21,6 @@ from iart.video.read.reader import limited
 from iart.video.read.scenes import CutDetector
 
 _PROFILES_DIFFER = "colour: ICC profiles of the images differ, and are lost; numbers count as sRGB"
-NUMBERED = re.compile(r"%0?(\d*)d")
-"""What stands for the number in names of a series, as FFmpeg writes it."""
 _RATES = (Fraction(1, 1000), Fraction(1000))
 
 
@@ -64,14 +63,10 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _matches(pattern: Path) -> list[Path]:
     """Files of a glob, or of a name with a number in it as FFmpeg writes it: "f%03d.png"."""
-    anchor, name = pattern.anchor, pattern.name
-    number = NUMBERED.search(name)
-    if number is None or pattern.exists():
+    anchor, names = pattern.anchor, numbered_name(pattern)
+    if names is None or pattern.exists():
         return list(Path(anchor).glob(str(pattern.relative_to(anchor))))
-    before, after = map(re.escape, (name[: number.start()], name[number.end() :]))
-    digits = int(number[1] or 1)
-    known = re.compile(rf"{before}(\d{{{digits}}}|[1-9]\d{{{digits},}}){after}")
-    return [file for file in pattern.parent.iterdir() if known.fullmatch(file.name)]
+    return [file for file in pattern.parent.iterdir() if names.pattern.fullmatch(file.name)]
 
 
 class ImageReader(AbstractContextManager["ImageReader"]):

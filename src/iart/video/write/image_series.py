@@ -12,6 +12,7 @@ import av
 from av.video.codeccontext import VideoCodecContext
 
 from iart.errors import OptionsError
+from iart.files.numbered import FRAMES, NumberedName, frames_of
 from iart.pictures.alpha import has_alpha
 from iart.pictures.color import Color
 from iart.pictures.color_tags import SRGB
@@ -35,6 +36,7 @@ class PicturePlan:
         color: of the source.
         notes: what is not kept, one line each.
         profile: ICC profile of every image; empty for none.
+        names: of the images.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class PicturePlan:
     color: Color
     notes: tuple[str, ...]
     profile: bytes = b""
+    names: NumberedName = FRAMES
 
     def encoded(self, frame: Frame) -> bytes:
         """A PNG file.
@@ -80,7 +83,7 @@ def plan_pictures(
     """Decide everything about a folder of images.
 
     Args:
-        path: of the folder.
+        path: of the folder, or with the names of the images ("out/f%03d.png").
         like: the source.
         scale: size of the frames that will be written over that of the source.
         pixel_format: "rgb24" or "rgb48be" (16 bits), "rgba" or "rgba64be" with an alpha channel;
@@ -108,12 +111,8 @@ def plan_pictures(
     if profile and (profile[16:20] != b"RGB " or like.color != SRGB):
         notes.append("colour: the images' ICC profile is lost; it is not of these colours")
         profile = b""
-    return PicturePlan(Path(path), *size, chosen, like.color, tuple(notes), profile)
-
-
-def image_name(index: int) -> str:
-    """The file name of a frame, counted from 0."""
-    return f"{index:08d}.png"
+    folder, names = frames_of(path)
+    return PicturePlan(folder, *size, chosen, like.color, tuple(notes), profile, names)
 
 
 def _notes(like: VideoInfo, drop: Collection[str]) -> list[str]:

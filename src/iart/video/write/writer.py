@@ -16,11 +16,12 @@ import av.error
 
 from iart.errors import OptionsError, OutputError
 from iart.files.complete import PendingOutput, writing
+from iart.files.numbered import FRAMES, frames_of
 from iart.video.frame import Frame, Loss, VideoInfo
 from iart.video.write.codecs import CONTAINERS, container_for
 from iart.video.write.encoder import Encoder
 from iart.video.write.film import EncodingOptions, plan_film
-from iart.video.write.image_series import image_name, plan_pictures
+from iart.video.write.image_series import plan_pictures
 from iart.video.write.muxer import Muxer
 
 
@@ -200,7 +201,8 @@ class ImageWriter(Writer):
         """Start the folder beside its final name.
 
         Args:
-            path: of the folder; may exist if it is empty.
+            path: of the folder, which may exist if it is empty, or with the names of the images in
+                it ("out/f%03d.png").
             like: the source.
             scale: size of the frames that will be written over that of the source.
             pixel_format: see `iart.video.write.image_series.plan_pictures`.
@@ -215,14 +217,20 @@ class ImageWriter(Writer):
             path, like=like, scale=scale, pixel_format=pixel_format, drop=drop
         )
         path = self._plan.path
-        pending = PendingOutput(path, folder=True, inputs=[like.path], overwrite=overwrite)
+        pending = PendingOutput(
+            path,
+            folder=True,
+            inputs=[like.path],
+            overwrite=overwrite,
+            frames=self._plan.names.pattern,
+        )
         super().__init__(pending, self._plan.notes, path)
 
     def __enter__(self) -> "ImageWriter":
         return self
 
     def _write(self, frame: Frame) -> None:
-        name = image_name(self._count)
+        name = self._plan.names.at(self._count)
         (self._pending.part / name).write_bytes(self._plan.encoded(frame))
 
     def _finish(self) -> None:
@@ -273,7 +281,8 @@ def pixel_format_of_images(encoding: EncodingOptions) -> str | None:
 def is_folder(path: str | Path) -> bool:
     """Whether an output of this name is a folder of images.
 
-    A folder is an existing one, a path that ends in a slash, or one without an ending.
+    A folder is an existing one, a path that ends in a slash, or one without an ending; and that of
+    a numbered PNG image ("out/f%03d.png").
 
     Raises:
         OutputError: the name is nothing but the ending of a video file.
@@ -286,6 +295,6 @@ def is_folder(path: str | Path) -> bool:
     if not Path(path).suffix:
         return True
     try:
-        return Path(path).is_dir()
+        return Path(path).is_dir() or frames_of(path)[1] is not FRAMES
     except OSError:  # a name that cannot be: refused where it is written
         return False
