@@ -132,6 +132,16 @@ def test_lists_of_shells_name_each_title_once():
     assert one_per_title(["d/VTS_01_0.VOB"]) == ["d/VTS_01_0.VOB"]
 
 
+@pytest.mark.parametrize("mark", [b"CD001", b"BEA01"])
+def test_images_of_discs_are_refused_by_that_name(tmp_path: Path, mark: bytes):
+    """In one of them FFmpeg would find the first stream that there is."""
+    film = make_vob(tmp_path / "a.vob").read_bytes()
+    image = tmp_path / "film.iso"
+    image.write_bytes(bytes(16 * SECTOR) + b"\1" + mark.ljust(SECTOR - 1, b"\0") + film)
+    with pytest.raises(InputError, match=r"'film.iso': it is the image of a disc\. Mount it"):
+        open_video(image)
+
+
 def test_subtitles_that_begin_late_are_found_without_a_sheet(tmp_path: Path):
     path = make_vob(tmp_path / "long.vob", count=250)
     sectors = path.stat().st_size // SECTOR

@@ -23,6 +23,8 @@ from iart.video.dvd.vob import VobStream
 
 _PART = re.compile(r"VTS_(\d\d)_(\d)\.(VOB|IFO|BUP)", re.IGNORECASE)
 
+_DESCRIPTORS_AT = 16 * 2048 + 1
+"""Where images of discs (ISO 9660, UDF) say what they are."""
 _LONG_PROBE = {"probesize": "50000000", "analyzeduration": "180000000"}
 """Bytes and microseconds in which tracks that no IFO announces must begin."""
 
@@ -66,7 +68,8 @@ def find_title(source: str | Path) -> Title | None:
         source: a folder, a file of a disc, another .vob file, or a pattern of VOB files.
 
     Raises:
-        InputError: a part of the title set is missing, or the folder cannot be read.
+        InputError: a part of the title set is missing, the folder cannot be read, or the file is
+            the image of a disc.
     """
     path = Path(source)
     part = _PART.fullmatch(path.name)
@@ -78,10 +81,24 @@ def find_title(source: str | Path) -> Title | None:
         if path.is_file() and part is not None and _is_of_film(part):
             return _title(path.absolute().parent, part[1])
         if path.is_file():
+            _check_no_image(path)
             return Title((path,)) if path.suffix.lower() == ".vob" else None
         return _of_pattern(path) if glob.has_magic(str(source)) else None
     except OSError as error:
         raise InputError(f"cannot read '{source}': {error.strerror or error}") from error
+
+
+def _check_no_image(path: Path) -> None:
+    """Refuse the image of a disc, in which FFmpeg would find some stream without its sheet."""
+    mark = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:  # told where it is read
+        file.seek(_DESCRIPTORS_AT)
+        mark = file.read(5)
+    if mark in (b"CD001", b"BEA01"):
+        raise InputError(
+            f"cannot read '{path.name}': it is the image of a disc. Mount it (on Linux: mount -o"
+            " loop,ro IMAGE FOLDER) or unpack it (7z x IMAGE), and pass its folder VIDEO_TS"
+        )
 
 
 def find_titles(folder: Path) -> list[Title]:
