@@ -252,7 +252,7 @@ class PictureStore(Store):
 
     def files(self, number: int) -> list[Path]:
         """See `Store`."""
-        pictures = [self.pictures / image_name(n) for n in self.finished(number) or ()]
+        pictures = [self.pictures / self.plan.names.at(n) for n in self.finished(number) or ()]
         return [*pictures, self.record(number)]
 
     def is_complete(self, frames: int) -> bool:
