@@ -64,7 +64,7 @@ def preview_video(
     began = clock.monotonic()
     output, _ = frames_of(request.output)
     name, suffix = (output.stem, output.suffix)
-    if is_folder(output):
+    if is_folder(request.output):
         name, suffix = output.name or output.absolute().name, ".mkv"  # "." has no name
     video = output.parent / f"{name}.preview{suffix}"
     sheet = video.with_suffix(".png")
