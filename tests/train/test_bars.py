@@ -162,33 +162,29 @@ def random_lpips(seed: int) -> dict[str, Any]:
 
 
 def looks(name: str, **changes: Any) -> TrainingOptions:
-    """A small generator on 1 clip × 5 frames of 32×32, for 300 steps; weights by `--check`."""
+    """The light network trained on with 1 clip × 5 frames of 32×32, for 300 steps."""
     section = {
         "type": "DVDRecurrentDataset", "dataroot_gt": "pairs/gt", "dataroot_lq": "pairs/lq",
         "num_frame": 5, "gt_size": 32,
     }  # fmt: skip
-    network = {
-        "embed_dim": 16, "mid_channels": 16, "head_channels": 16, "flow_channels": [8, 4],
-        "flow_levels": 2, "depths": [1], "num_heads": [2], "window_size": [3, 4, 4],
-        "branches": 2, "drop_path_rate": 0.0, "use_checkpoint": False,
-    }  # fmt: skip
     recipe = {
-        "total_iter": 300, "ema_decay": 0.9, "flow_lr_mul": 0.25, "optim_g": {"lr": 2e-3},
+        "total_iter": 300, "ema_decay": 0.9, "flow_lr_mul": 0.0, "optim_g": {"lr": 2e-4},
         "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [300]},
         "pixel_opt": {"type": "CharbonnierLoss"},
     }  # fmt: skip
-    options = {"name": name, "network_g": network, "datasets": {"train": section}, "train": recipe}
-    options["logger"] = {"print_freq": 1, "save_checkpoint_freq": 250}
     recipe |= changes.pop("train", {})
-    return TrainingOptions.model_validate({**options, **changes})
+    path = {"pretrain_network_g": "light", **changes.pop("path", {})}
+    logger = {"print_freq": 1, "save_checkpoint_freq": 250}
+    return light(
+        name=name, datasets={"train": section}, train=recipe, path=path, logger=logger, **changes
+    )
 
 
 @pytest.mark.slow
-def test_adversarial_training_stays_finite_near_and_resumes_exactly():
-    """Against the same 300 steps for pixels alone, in PSNR and in LPIPS with random features.
+def test_adversarial_training_looks_better_stays_finite_and_resumes_exactly():
+    """Better by LPIPS than the same 300 steps for pixels alone, at hardly less PSNR.
 
-    The generator is small, of 16 channels, so that this takes some minutes. So short a run does not
-    get better in LPIPS yet: it is only held near.
+    LPIPS has random features: of one seed in the loss, of another in the score.
     """
     for photo in ("galen-crout-175291", "jad-limcaco-183877", "kait-herzog-8242"):
         photo_clips(Path("pairs"), photo, 4, 96, seed=1)
@@ -196,8 +192,8 @@ def test_adversarial_training_stays_finite_near_and_resumes_exactly():
     adversarial = {
         "network_d": {"type": "UNetDiscriminatorSN", "num_feat": 16},
         "train": {
-            "gan_opt": {"gan_type": "hinge", "loss_weight": 0.02},
-            "lpips_opt": {"loss_weight": 0.15, **random_lpips(0)},
+            "gan_opt": {"gan_type": "hinge", "loss_weight": 0.005},
+            "lpips_opt": {"loss_weight": 0.3, **random_lpips(0)},
             "optim_d": {"lr": 1e-3, "betas": [0.9, 0.99]},
         },
     }
@@ -223,5 +219,5 @@ def test_adversarial_training_stays_finite_near_and_resumes_exactly():
                 distances += lpips(large / 255, truth / 255).tolist()
             ratios += [psnr(a, b) for a, b in zip(large, truth, strict=True)]
         scores[name] = float(np.mean(distances)), float(np.mean(ratios))
-    assert scores["looks"][0] < 1.1 * scores["pixels"][0]
+    assert scores["looks"][0] < scores["pixels"][0]
     assert scores["looks"][1] > scores["pixels"][1] - 1.5
