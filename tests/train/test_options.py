@@ -199,7 +199,7 @@ def refused(path: Path, *overrides: str) -> str:
         ("network_g.spynet_path=''", "network_g.spynet_path: a path must be text without NUL"),
         ("datasets.train.gt_size=66", "datasets.train.gt_size: Input should be a multiple of 4"),
         ("datasets.train.reduce=[2, 1]", "datasets.train: reduce must be two factors"),
-        ("datasets.train.degradation={}", "datasets.train.degradation: give one of bicubic, dvd"),
+        ("datasets.train.degradation={}", "give one of bicubic, mpeg2, dvd"),
         ("datasets.train.degradation={vhs: 1}", "datasets.train.degradation.vhs: unknown key"),
         ("datasets.train.drawn_share=0.9", "datasets.train: still_share, drawn_share and photo_sh"),
         ("datasets.train.photo_share=0.1", "datasets.train: photo_share needs dataroot_photos"),

@@ -107,7 +107,8 @@ def constants(model: IART) -> dict[str, Tensor]:
     tensors = {
         published_name(name): buffer
         for name, buffer in model.named_buffers()
-        if not name.endswith(".separated")  # the release rebuilds its masks for every picture
+        # The release rebuilds its masks for every picture, and its encoding for every step.
+        if not name.endswith((".separated", ".frequency"))
     }
     return {**tensors, "implicit_warp.window_idx_offset": torch.tensor(CELLS)}
 
