@@ -131,6 +131,11 @@ def test_images_are_written_as_ffmpeg_names_them(tmp_path: Path):
     assert shown() == ["f1.png", "f2.png", "f3.png"]
     back = upscale(folder / "f%d.png", tmp_path / "back.mkv", "--size", "1x")
     assert "back.mkv: 3 frames" in back.stderr
+    capitals = tmp_path / "capitals"
+    assert upscale(source, capitals / "f%02d.PNG").exit_code == 0
+    assert sorted(path.name for path in capitals.iterdir())[-1] == "f12.PNG"
+    # the same first name, and others later
+    assert_fails(upscale(source, capitals / "f0%d.PNG"), "the folder is not empty")
 
 
 def test_info_of_several_files_for_programs(tmp_path: Path):

@@ -152,6 +152,7 @@ def upscale(
                 say(told)
 
         def enlarge_on_cluster(address: str) -> None:
+            from iart.files.numbered import frames_of
             from iart.parallel import cluster as ray
             from iart.upscaling.film.spread import Spread, describe, loader
 
@@ -164,10 +165,9 @@ def upscale(
                 )
             network, _ = models.load(choices[0])
             load = loader(wanted[0], asked, backend)
+            output, _ = frames_of(requests[0].output)
             with (
-                ray.Cluster(
-                    address, cpus=cluster_cpus, gpus=cluster_gpus, output=Path(requests[0].output)
-                ) as joined,
+                ray.Cluster(address, cpus=cluster_cpus, gpus=cluster_gpus, output=output) as joined,
                 joined.workers(load, describe) as shared,
             ):
                 enlarge_together(

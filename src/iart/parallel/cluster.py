@@ -10,13 +10,14 @@ had begun fails with a `WorkerLostError`; whoever submitted it gives it to anoth
 Ray is imported by `Cluster` only, after the environment says what it may do.
 """
 
+import hashlib
 import logging
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -169,8 +170,11 @@ def _settings_of_our_own(stack: ExitStack, output: Path | None) -> dict[str, Any
     folder = _made(stack, place, _FOLDER)
     spilled = folder
     if output is not None and output.absolute().parent.is_dir():  # else it is refused later
-        spilled_name = hidden_name(output.absolute(), f".spilled-{platform.node()}-")
-        spilled = _made(stack, spilled_name.parent, spilled_name.name)
+        # a hash, as names of machines are long and begin alike
+        machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+        name = hidden_name(output.absolute(), f".spilled-{machine}-")
+        with suppress(OSError):  # an output that cannot be written is told of later
+            spilled = _made(stack, name.parent, name.name)
     return {
         "address": LOCAL,
         "include_dashboard": False,

@@ -45,16 +45,28 @@ def scratch(run: str, name: str) -> Iterator[Path]:
 
 def remove(run: str, name: str = "") -> None:
     """On one machine: remove a folder of `scratch`, or all of a run; never fails."""
-    shutil.rmtree(_base() / _of_this_machine(run) / name, ignore_errors=True)
+    base = _place()
+    if _is_ours(base):
+        shutil.rmtree(base / _of_this_machine(run) / name, ignore_errors=True)
 
 
 def _base() -> Path:
-    user = os.getuid() if hasattr(os, "getuid") else ""
-    base = Path(tempfile.gettempdir(), f"iart-{user}")
+    base = _place()
     base.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and base.lstat().st_uid != user:
+    if not _is_ours(base):
         raise OutputError(f"cannot use '{base}': it belongs to another user")
     return base
+
+
+def _place() -> Path:
+    return Path(tempfile.gettempdir(), f"iart-{os.getuid() if hasattr(os, 'getuid') else ''}")
+
+
+def _is_ours(base: Path) -> bool:
+    try:
+        return not hasattr(os, "getuid") or base.lstat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _of_this_machine(run: str) -> str:

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS = 300
 """How long no worker at all may live before the work is given up."""
 LOOK_EVERY_SECONDS = 1.0
-REMOVAL_SECONDS = 30
+REMOVAL_SECONDS = 120
 """How long the end waits for machines to remove temporary folders; one may be gone."""
 START_SECONDS = 60
 """How long all workers may take to start, before what can be planned is planned without some."""
@@ -83,6 +83,7 @@ class ClusterWorkers(Generic[Loaded]):
         self._changed = threading.Condition(self._lock)
         self._actors: list[Any] = []
         self._removals: list[Any] = []
+        self.uses_scratch = False  # whether tasks keep folders on their machines
         self._described: str | None = None
         self._free: list[int] = []
         self._alive: set[int] = set()
@@ -143,7 +144,7 @@ class ClusterWorkers(Generic[Loaded]):
         for thread in self._threads:
             thread.join()
         self._drop("the work ended")
-        if self._removals:  # what is left, of films that were stopped
+        if self.uses_scratch:  # what is left, of films that were stopped
             self._remove("")
             self._ray.wait(self._removals, num_returns=len(self._removals), timeout=REMOVAL_SECONDS)
 

@@ -167,6 +167,18 @@ def test_a_worker_is_killed_where_films_are_shipped(
     assert output.read_bytes() == alone(long).read_bytes()
 
 
+def test_a_command_that_is_stopped_leaves_no_copies(
+    cluster: RayCluster, folder: Path, long: Path, tmp_path: Path
+):
+    output = tmp_path / "out.mkv"
+    process = start(long, "-o", output, "--cluster", cluster.address, "--ship")
+    wait_until(lambda: finished(output) >= 1, process)
+    process.send_signal(signal.SIGINT)
+    errors_at_end(process)
+    assert process.returncode == 130
+    assert [path.name for path in (folder / "ray" / f"iart-{os.getuid()}").iterdir()] == ["lock"]
+
+
 def test_a_worker_is_killed(cluster: RayCluster, long: Path, tmp_path: Path):
     output = tmp_path / "out.mkv"
     process = start(long, "-o", output, "--cluster", cluster.address)

@@ -72,7 +72,7 @@ def _mpeg2_alone(rng: np.random.Generator) -> Degradation:
     width = _SOFTEST[kernel]
     return Degradation(
         kind="mpeg2",
-        reduction=Reduction(kernel=kernel, width_x=width, width_y=width),
+        reduction=Reduction.model_validate({"kernel": kernel, "width_x": width, "width_y": width}),
         codings=(_mpeg2(rng),),
     )
 

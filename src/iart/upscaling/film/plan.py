@@ -141,7 +141,7 @@ class UpscalePlan:
         """Everything that the bytes of the output depend on, as text by name."""
         source = self.request.source
         names = [source] if isinstance(source, str | Path) else source
-        images = {} if self.names == FRAMES else {"names of images": self.names.at(0)}
+        images = {} if self.names == FRAMES else {"names of images": self.names.pattern.pattern}
         return {
             **images,
             **self.request.bytes_depend_on,

@@ -257,7 +257,8 @@ class PictureStore(Store):
 
     def is_complete(self, frames: int) -> bool:
         """See `Store`."""
-        return sum(1 for _ in self.pictures.glob("*.png")) == frames
+        is_ours = self.plan.names.pattern.fullmatch
+        return sum(1 for path in self.pictures.iterdir() if is_ours(path.name)) == frames
 
     def has_picture(self, index: int) -> bool:
         """See `Store`."""

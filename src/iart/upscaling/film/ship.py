@@ -184,6 +184,8 @@ class Shipment:
                     while written.tell() < file.size:
                         written.write(tell(Missing(number, written.tell())))
                 os.utime(part, ns=(file.mtime_ns, file.mtime_ns))
+                if not file.is_there(part):  # else every pass would fetch it again
+                    raise OSError("the disk keeps no exact times")
                 part.replace(copy)
             except OSError as error:
                 raise OutputError(

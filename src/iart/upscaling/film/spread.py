@@ -72,6 +72,7 @@ class Spread:
         shipment = Shipment.of(work, self.workers.run) if self.ship else None
         share = work.share if shipment is None else shipment.share
         answer = claims.answer if shipment is None else partial(shipment.answer, claims)
+        self.workers.uses_scratch |= self.ship
 
         def begin() -> None:
             owner = object()
