@@ -107,13 +107,16 @@ def test_what_an_ended_worker_left_in_the_pipe_is_not_told():
 
 PARENT = """
 import sys, time
+from concurrent.futures import wait
 from functools import partial
 from iart.parallel.processes import Processes
 from tests.parallel.tasks import count, load, who
 if __name__ == "__main__":
     with Processes([partial(load, "a")]) as processes:
         print(processes.submit(who).result().split()[-1], flush=True)
-        processes.submit(partial(count, 10**9), lambda _: time.sleep(1)).result()
+        future = processes.submit(partial(count, 10**9), lambda _: time.sleep(1))
+        while not future.done():  # a signal just before a wait without end would not be seen
+            wait([future], timeout=1)
 """
 
 

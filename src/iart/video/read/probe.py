@@ -1,7 +1,8 @@
 """Opening a media file, choosing its video stream, and what its header and first frames tell."""
 
 import stat
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,26 @@ def open_container(path: Path) -> InputContainer:
         container.close()
         raise cannot_read(path, f"it is text. {_ADVICE}")
     return container
+
+
+@contextmanager
+def resting_decoders(container: InputContainer) -> Iterator[InputContainer]:
+    """Bring decoders to rest before the container is closed, which frees them.
+
+    PyAV holds Python's lock while a decoder that is freed waits for its threads. Where errors are
+    captured elsewhere in the process, a thread that logs one waits for that lock: neither ends.
+    """
+    try:
+        yield container
+    finally:
+        rest_decoders(container)
+
+
+def rest_decoders(container: InputContainer) -> None:
+    """See `resting_decoders`."""
+    for stream in container.streams:
+        if stream.codec_context is not None:
+            stream.codec_context.flush_buffers()
 
 
 def _what_ffmpeg_says(path: Path) -> str | None:

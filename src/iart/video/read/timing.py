@@ -152,7 +152,8 @@ class Clock:
             self._log.add(self.now_seconds, time * self._time_base, self.damaged)
         elif self._regular and whole and self._seen >= _REGULAR_FRAMES:
             count = round(frames)
-            perhaps = ", or left out since they repeat the one before" if self._leaves_out else ""
+            repeat = "it repeats" if count == 1 else "they repeat"
+            perhaps = f", or left out since {repeat} the one before" if self._leaves_out else ""
             self._log.add(
                 self.now_seconds,
                 time * self._time_base,
