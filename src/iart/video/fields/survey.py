@@ -27,7 +27,7 @@ from iart.video.fields.classify import (
     judge,
 )
 from iart.video.frame import VideoInfo
-from iart.video.read.probe import open_container, resting_decoders
+from iart.video.read.probe import opened
 from iart.video.read.timing import NTSC, rewind
 
 _MAX_HEIGHT = 1152
@@ -126,7 +126,7 @@ def _places(
     stream: VideoStream = container.streams[info.stream_index]  # pyright: ignore[reportAssignmentType]
     base, duration = stream.time_base or Fraction(1, 1000), info.duration_seconds
     if duration is None or container.format.flags & Flags.no_timestamps.value:  # where to seek to?
-        with open_container(info.path) as again, resting_decoders(again):
+        with opened(info.path) as again:
             stream = again.streams[info.stream_index]  # pyright: ignore[reportAssignmentType]
             stream.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
             yield _look(_decode(again, stream), count * length)

@@ -15,7 +15,7 @@ from iart.pictures.orientation import orientation_of
 from iart.video.frame import Crop, VideoInfo
 from iart.video.open import open_video
 from iart.video.read.image_series import ImageReader, find_images
-from iart.video.read.probe import open_container
+from iart.video.read.probe import opened
 from iart.video.read.reader import VideoReader
 from iart.video.read.timing import rewind
 
@@ -84,7 +84,7 @@ def _of_images(source: str | Path | Sequence[str | Path]) -> Iterator[np.ndarray
 def _of_video(info: VideoInfo) -> Iterator[np.ndarray]:
     """Pictures at key frames near evenly spread times; files that cannot seek give their start."""
     duration = info.duration_seconds or Fraction(0)
-    with open_container(info.path) as container:
+    with opened(info.path) as container:
         stream = container.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         seen: set[int | None] = set()

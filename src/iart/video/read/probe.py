@@ -73,23 +73,25 @@ def open_container(path: Path) -> InputContainer:
 
 
 @contextmanager
-def resting_decoders(container: InputContainer) -> Iterator[InputContainer]:
-    """Bring decoders to rest before the container is closed, which frees them.
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A media file for as long as the block lasts, see `open_container` and `close_container`."""
+    container = open_container(path)
+    try:
+        yield container
+    finally:
+        close_container(container)
+
+
+def close_container(container: InputContainer) -> None:
+    """Bring decoders to rest, and close the container, which frees them.
 
     PyAV holds Python's lock while a decoder that is freed waits for its threads. Where errors are
     captured elsewhere in the process, a thread that logs one waits for that lock: neither ends.
     """
-    try:
-        yield container
-    finally:
-        rest_decoders(container)
-
-
-def rest_decoders(container: InputContainer) -> None:
-    """See `resting_decoders`."""
     for stream in container.streams:
         if stream.codec_context is not None:
             stream.codec_context.flush_buffers()
+    container.close()
 
 
 def _what_ffmpeg_says(path: Path) -> str | None:

@@ -21,7 +21,7 @@ from iart.video.fields.survey import survey_fields
 from iart.video.fields.treat import MODES, plan_fields, treated
 from iart.video.frame import Crop, Frame, Loss, VideoInfo
 from iart.video.read.decode import Decoder
-from iart.video.read.probe import open_container, read_info, rest_decoders, resting_decoders
+from iart.video.read.probe import close_container, open_container, opened, read_info
 from iart.video.read.scenes import CutDetector
 
 _CENTRED_CHROMA_CODECS = ("mjpeg", "mpeg1video", "ljpeg", "amv")
@@ -85,7 +85,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             raise OptionsError(f"deinterlace must be one of {known}, got {deinterlace!r}")
         self._path, self._scenes, self._crop = Path(path), scenes, crop
         self._start_seconds, self._end_seconds = start_seconds, end_seconds
-        with open_container(self._path) as container, resting_decoders(container):
+        with opened(self._path) as container:
             for stream in container.streams.video:
                 if stream.codec_context is not None:
                     stream.codec_context.thread_type = "AUTO"
@@ -103,9 +103,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     def close(self) -> None:
         """End all iterations and release the file."""
         while self._open:
-            container = self._open.pop()
-            rest_decoders(container)
-            container.close()
+            close_container(self._open.pop())
 
     def __iter__(self) -> Iterator[Frame]:
         container = open_container(self._path)
@@ -115,8 +113,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         finally:
             if container in self._open:
                 self._open.remove(container)
-                rest_decoders(container)
-                container.close()
+                close_container(container)
 
     def _frames(self, container: InputContainer) -> Iterator[Frame]:
         source, start, end = self._source, self._start_seconds, self._end_seconds
