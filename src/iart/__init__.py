@@ -4,7 +4,8 @@
     iart.upscale_video("in.mkv", "out.mkv", model)
 
 Names are loaded when they are first used, so that `iart --help` does not wait for PyTorch. Imported
-before PyTorch, it has PyTorch's threads rest while they wait (`iart.runtime.rest_while_waiting`).
+before PyTorch, it has PyTorch's threads rest while they wait (`iart.runtime.rest_while_waiting`);
+after it, `load_model` does.
 """
 
 from importlib import import_module

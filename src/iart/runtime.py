@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -42,10 +43,35 @@ def rest_while_waiting() -> None:
     """Let PyTorch's threads sleep soon after an operation, unless `GOMP_SPINCOUNT` is set.
 
     By default they look out for the next one for milliseconds, and take the cores from encoders and
-    from other processes for that long. To be called before PyTorch is imported: its OpenMP library
-    (libgomp, of Linux) reads the environment once. Others ignore it.
+    from other processes for that long; where these take the cores, a barrier waits that long, too.
+    PyTorch's OpenMP library (libgomp, of Linux; others ignore it) reads the environment once, when
+    PyTorch is imported: after that, see `rest_when_crowded`.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    if "torch" not in sys.modules:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+@cache
+def rest_when_crowded() -> None:
+    """The same where PyTorch was imported before this package, as in a notebook or a server.
+
+    libgomp lets threads sleep after 1000 looks by itself while the process has more of them than
+    the machine has processors. So a second set of threads is made once, which sleeps for ever.
+    """
+    if sys.platform != "linux" or "GOMP_SPINCOUNT" in os.environ:
+        return
+    import torch
+
+    made, processors = threading.Event(), len(os.sched_getaffinity(0))
+
+    def stay() -> None:
+        with cpu_threads(processors):
+            torch.zeros(processors << 16, dtype=torch.uint8).bitwise_not_()  # a share for each
+        made.set()
+        threading.Event().wait()
+
+    threading.Thread(target=stay, name="iart: more threads than processors", daemon=True).start()
+    made.wait()
 
 
 @contextmanager

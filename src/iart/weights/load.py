@@ -15,6 +15,7 @@ from iart.errors import WeightsError
 from iart.files.shipped import shipped_files, shipped_models
 from iart.model.bicubic import Bicubic
 from iart.model.iart import IART, IARTConfig
+from iart.runtime import rest_when_crowded
 from iart.weights.build import build
 from iart.weights.published import are_ours, config_from_shapes
 from iart.weights.tensorfile import KEYS, naming, read_tensors, read_texts
@@ -79,6 +80,8 @@ def load_model(
     with located(name_or_path) as path:
         model = read_model(path, key=key).requires_grad_(False).eval().to(place)
     model.precision, model.backend = precision, backend
+    if place.type == "cpu":
+        rest_when_crowded()
     return model
 
 
