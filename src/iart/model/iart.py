@@ -85,12 +85,17 @@ class IART(nn.Module):
     features_i = extract(frame_i); each branch b then gives, frame by frame in its direction,
     y_i = SwinIRFM_b[align(y_{i∓1}), x_i, align(y_{i∓2})] with x the branch before; the last branch
     goes through the head and is added to the bilinearly enlarged frame.
+
+    Attributes:
+        config: sizes of the network.
+        graphs: whether the functions that enlarge clips may replay windows as CUDA graphs.
     """
 
     def __init__(self, config: IARTConfig) -> None:
         super().__init__()
         self.config = config
         self._precision, self._widens = "float32", False
+        self.graphs = True
         c = config.channels
         self.extract = Conv(3, c)
         self.flow = SpyNet(config.flow_channels, config.flow_levels)

@@ -285,8 +285,12 @@ def learn(
 
 
 def load_averages(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take over an optimiser's averages; its kind, betas and weight decay stay as they are."""
-    own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    optimizer.load_state_dict(saved)
-    for group, values in zip(optimizer.param_groups, own, strict=True):
-        group.update(values)
+    """Take over an optimiser's averages; all else about it stays as it is.
+
+    That is its kind, betas, weight decay and learning rate, and where it counts steps.
+    """
+    groups = [
+        {**theirs, **{k: v for k, v in own.items() if k != "params"}}
+        for theirs, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**saved, "param_groups": groups})

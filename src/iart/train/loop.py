@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from iart.data.loader import Batch
 from iart.data.samples import TrainingSet
@@ -25,6 +24,7 @@ from iart.data.sets import open_training_set
 from iart.device import pick_device
 from iart.errors import TrainingError
 from iart.train.adversary import learn
+from iart.train.captured import CapturedUpdate, obstacle
 from iart.train.check import batch_warning, require_files
 from iart.train.flow_lessons import teach_flow
 from iart.train.initial_weights import new_network
@@ -34,7 +34,7 @@ from iart.train.pictures import save_high_loss
 from iart.train.preview import Preview
 from iart.train.processes import StopSignals, choose_precision, connected, gathered, stop_signals
 from iart.train.state import RunFolder, new_state
-from iart.train.step import Objective, enlarged
+from iart.train.step import Objective, Update, inputs_of
 from iart.train.validate import Watched, main_score, open_watched, validate
 
 if TYPE_CHECKING:
@@ -131,6 +131,9 @@ class _Run:
         self.model = new_network(options, resumed=self.resumed is not None).to(fabric.device)
         self.model.backend = "auto"
         self.state = new_state(self.model, options, precision)
+        self.obstacle = obstacle(options, self.state, fabric.device, fabric.world_size)
+        if self.obstacle is None:
+            self.state.make_capturable()
         if self.resumed is not None:
             self.state.load(self.resumed)
 
@@ -188,33 +191,23 @@ class _Run:
             self.model.flow.requires_grad_(False)
         network = self.fabric.setup_module(self.model)
         objective = Objective(recipe, self.fabric.device, self.model.flow, state.adversaries)
+        update = Update(network, objective, state, options, self.precision, self.fabric.backward)
+        update = CapturedUpdate(update, state, self.fabric.device, self.obstacle, log.note)
         bases = (recipe.optim_g.lr, recipe.optim_g.lr * recipe.flow_lr_mul)
         preview = preview if self.main else None
         if preview is not None:
             preview.save(state.average, state.step, self.precision)
         saved_step, saved_at, ended = state.step if self.resumed else -1, time.monotonic(), False
-        with state.loader(
+        loader = state.loader(
             training_set, options, self.fabric.global_rank, self.fabric.world_size
-        ) as loader:
+        )
+        with loader, update.stream():
             batches = iter(loader)
             while state.step < recipe.total_iter and not ended:
                 # Rates are functions of the step alone: there is no scheduler to resume.
                 rates = [recipe.learning_rate(state.step, base) for base in bases]
-                for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate
-
-                used, losses, terms = self.add_gradients(network, objective, batches)
-                # The flow network is in the graph from the start, since processes agree on it
-                # once; before `fix_flow` its gradient is dropped, so that Adam passes it by.
-                if state.step < recipe.fix_flow:
-                    self.model.flow.zero_grad(set_to_none=True)
-                moves = recipe.network_moves(state.step)
-                if moves:
-                    state.scaler.unscale_(state.optimizer)
-                parameters = [p for p in self.model.parameters() if p.grad is not None]
-                norm = losses.new_zeros(())
-                if parameters:
-                    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+                state.set_rates(rates)
+                used, losses, terms, norm = self.add_gradients(network, update, batches)
 
                 # Here all processes learn of all losses, so that they decide alike what follows.
                 means, ended = self.shared(losses.mean(), norm, *terms.values())
@@ -222,21 +215,14 @@ class _Run:
                 # float16 has infinite gradients now and then: its scaler leaves those steps out.
                 scaled = state.scaler.is_enabled()
                 if math.isfinite(loss) and (scaled or math.isfinite(length)):
-                    if recipe.use_grad_clip:
-                        clip_grads_with_norm_(parameters, recipe.grad_clip_norm, norm)
-                    if moves:
-                        state.scaler.step(state.optimizer)
+                    update.move()
                 else:
                     self.refuse(loss, losses, used)
-                if moves:
-                    state.scaler.update()
-                state.optimizer.zero_grad(set_to_none=True)
+                    update.leave_out()
 
                 samples = sum(len(batch.origins) for batch in used) * self.fabric.world_size
                 state.step += 1
                 state.samples += samples
-                if moves:
-                    state.update_average(recipe.ema_decay)
                 waited = sum(batch.wait_seconds for batch in used)
                 by_name = dict(zip(terms, parts, strict=True))
                 numbers = state.step, loss, rates[0], length
@@ -244,6 +230,7 @@ class _Run:
 
                 every, last = options.val.val_freq, state.step == recipe.total_iter
                 if watched and (last or state.step % every == 0):
+                    update.release()  # for the memory
                     self.validate(watched, log)
                 if preview is not None:
                     preview.save(state.average, state.step, self.precision, last=last)
@@ -257,44 +244,38 @@ class _Run:
             self.save()
 
     def add_gradients(
-        self, network: "_FabricModule", objective: Objective, batches: Iterator[Batch]
-    ) -> tuple[list[Batch], Float[Tensor, " micro"], dict[str, Tensor]]:
+        self, network: "_FabricModule", update: CapturedUpdate, batches: Iterator[Batch]
+    ) -> tuple[list[Batch], Float[Tensor, " micro"], dict[str, Tensor], Float[Tensor, ""]]:
         """Gradients of a step's micro-batches.
 
         Returns:
-            The micro-batches, their losses, and the mean of each kind of loss, on this process.
+            The micro-batches, their losses, the mean of each kind of loss, and the length of the
+            gradient, on this process.
         """
         count, device = self.options.train.gradient_accumulation_steps, self.fabric.device
         used: list[Batch] = []
         losses: list[Tensor] = []
         means: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
-        step = self.state.step
-        moves = self.options.train.network_moves(step)
+        norm, state = torch.zeros((), device=device), self.state
         for batch in islice(batches, count):
+            first, last = not used, len(used) + 1 == count
             used.append(batch)
-            truth = batch.gt.to(device)
+            inputs = inputs_of(batch, self.model.config, state.seed, device)
             # Gradients are exchanged once a step, with the last micro-batch.
-            with (
-                self.fabric.no_backward_sync(network, enabled=len(used) < count),
-                torch.set_grad_enabled(moves),
-            ):
-                output = enlarged(
-                    network, batch, self.options, self.state.seed, self.precision, device
-                )
-                # Outside autocast, in float32.
-                terms = objective.terms(output, truth, step)
-                loss = torch.stack(list(terms.values())).sum()
-                if moves:
-                    self.fabric.backward(self.state.scaler.scale(loss / count))
-            losses.append(loss.detach())
-            if self.main and self.options.train.is_high(losses[-1].item):
+            with self.fabric.no_backward_sync(network, enabled=not last):
+                learnt = update.gradients(inputs, first=first, last=last)
+            norm = learnt.norm
+            losses.append(learnt.loss)
+            if self.main and self.options.train.is_high(learnt.loss.item):
                 folder = self.folder.pictures / "high_loss"
-                save_high_loss(folder, step, batch.lq, output.detach(), truth)
+                save_high_loss(folder, state.step, batch.lq, learnt.output, inputs.gt)
             indices = [origin.index for origin in batch.origins]
-            terms |= learn(self.state.adversaries, output, truth, indices, step, self.options)
+            terms = learnt.terms | learn(
+                state.adversaries, learnt.output, inputs.gt, indices, state.step, self.options
+            )
             for name, term in terms.items():
                 means[name] += term.detach() / count
-        return used, torch.stack(losses), means
+        return used, torch.stack(losses), means, norm
 
     def refuse(self, loss: float, losses: Float[Tensor, " micro"], used: list[Batch]) -> None:
         """Leave out a step that is not finite, or end the run; what caused it is kept in files.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -23,9 +24,10 @@ from iart.parallel.processes import Processes
 from iart.pictures.resize import imresize
 from iart.runtime import cpu_threads, keep_freed_memory, peak_memory
 from iart.train.adversary import learn, new_adversaries
+from iart.train.captured import WARM, CapturedUpdate, obstacle
 from iart.train.options.run import TrainingOptions
 from iart.train.state import new_state
-from iart.train.step import Objective, enlarged
+from iart.train.step import Objective, Update, inputs_of
 
 SMALLEST = 8
 """Side of the first crop, in pixels of low resolution."""
@@ -41,11 +43,13 @@ class StepCost:
         seconds: time that it takes.
         memory: in bytes, at most: of a CPU all that the process holds, PyTorch included.
         measured: whether it is a step of this size that was measured; otherwise extended.
+        replayed: whether it was replayed as CUDA graphs.
     """
 
     seconds: float
     memory: int
     measured: bool
+    replayed: bool = False
 
 
 def step_cost(
@@ -54,6 +58,8 @@ def step_cost(
     precision: torch.dtype,
     frames: int,
     side: int,
+    *,
+    captured: bool = True,
 ) -> StepCost:
     """Measure what a step costs.
 
@@ -63,20 +69,23 @@ def step_cost(
         precision: that features are computed in.
         frames: of a sample.
         side: of its crop, in pixels of low resolution.
+        captured: whether it may be replayed as CUDA graphs, as `iart train` does it.
 
     Raises:
         DeviceError: a step does not fit into the memory.
         OptionsError: a loss needs a file that cannot be used.
     """
     batch = options.datasets.train.batch_size_per_gpu
-    begin = partial(_Steps, options, device, precision, frames)
+    begin = partial(_Steps, options, device, precision, frames, captured=captured)
     if device.type != "cuda":
         with Processes([begin]) as processes:
             return processes.submit(partial(_measure, batch=batch, side=side)).result()
     try:
         steps = begin()
-        steps.cost(batch, side)  # warms up
-        return steps.cost(batch, side)
+        with steps.update.stream():
+            for _ in range(WARM + 1):  # warms up, and records
+                steps.cost(batch, side)
+            return steps.cost(batch, side)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"{batch} clips of {frames} frames of {side}×{side} do not fit into the memory of "
@@ -93,45 +102,51 @@ class _Steps:
         device: torch.device,
         precision: torch.dtype,
         frames: int,
+        *,
+        captured: bool,
     ) -> None:
         keep_freed_memory()  # as `iart train` does
-        self._options, self._device, self._precision = options, device, precision
+        self._options, self._device = options, device
         self._frames, self.threads = frames, options.num_threads
         torch.manual_seed(options.manual_seed)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         model = IART(options.network_g.config()).train().to(device)
         model.backend = "auto"
-        self._state = new_state(model, options, precision)
-        self._objective = Objective(options.train, device, model.flow, self._state.adversaries)
+        self._state = state = new_state(model, options, precision)
+        recipe = options.train
+        state.step = next(step for step in count(recipe.total_iter) if recipe.network_moves(step))
+        objective = Objective(recipe, device, model.flow, state.adversaries)
+        why = obstacle(options, state, device, 1) if captured else ""
+        if why is None:
+            state.make_capturable()
+        update = Update(model, objective, state, options, precision)
+        self.update = CapturedUpdate(update, state, device, why)
 
     def cost(self, batch: int, side: int) -> StepCost:
         """Make a step of `batch` samples with crops of `side`."""
-        cuda = self._device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self._device)
         began = time.monotonic()
-        for _ in range(self._options.train.gradient_accumulation_steps):
-            self._add_gradients(batch, side)
-        state = self._state
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.update_average(0.5)
+        micro = self._options.train.gradient_accumulation_steps
+        for i in range(micro):
+            self._add_gradients(batch, side, first=i == 0, last=i == micro - 1)
+        self.update.move()
         if self._device.type != "cpu":
             getattr(torch, self._device.type).synchronize()
         seconds = time.monotonic() - began
-        if cuda:
-            return StepCost(seconds, torch.cuda.max_memory_allocated(self._device), measured=True)
-        return StepCost(seconds, peak_memory(), measured=True)
+        if self._device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self._device)
+        else:
+            memory = peak_memory()
+        return StepCost(seconds, memory, measured=True, replayed=self.update.replays)
 
-    def _add_gradients(self, batch: int, side: int) -> None:
+    def _add_gradients(self, batch: int, side: int, *, first: bool, last: bool) -> None:
         gt = torch.rand(batch, self._frames, 3, SCALE * side, SCALE * side)
         origins = tuple(Origin(i, "", (), 0, 0, (side, side), "") for i in range(batch))
         noise = Batch(gt[..., ::SCALE, ::SCALE].contiguous(), gt, origins, 0.0)
-        output = enlarged(self._state.model, noise, self._options, 0, self._precision, self._device)
-        gt, state, step = gt.to(self._device), self._state, self._options.train.total_iter
-        loss = torch.stack(list(self._objective.terms(output, gt, step).values())).sum()
-        state.scaler.scale(loss).backward()
-        learn(state.adversaries, output, gt, range(batch), step, self._options)
+        options, state = self._options, self._state
+        inputs = inputs_of(noise, options.network_g.config(), 0, self._device)
+        learnt = self.update.gradients(inputs, first=first, last=last)
+        learn(state.adversaries, learnt.output, inputs.gt, range(batch), state.step, options)
 
 
 def _measure(steps: _Steps, tell: Callable[[Any], None], *, batch: int, side: int) -> StepCost:
@@ -150,11 +165,11 @@ def extended_cost(cost: Callable[[int, int], StepCost], batch: int, side: int) -
         side: of its crops.
     """
     known: list[tuple[int, StepCost]] = []
-    for count, width in _growing(batch, side):
-        step = cost(count, width)
+    for samples, width in _growing(batch, side):
+        step = cost(samples, width)
         if not known:  # warmed up
-            step = cost(count, width)
-        known.append((count * width**2, step))
+            step = cost(samples, width)
+        known.append((samples * width**2, step))
         if len(known) > 1 and step.seconds > LONG_SECONDS:
             break
     pixels = batch * side**2

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iart.data.loader import Batch, Loader
 from iart.data.samples import TrainingSet
@@ -78,11 +79,30 @@ class TrainState:
             workers=section.num_worker_per_gpu,
         )
 
+    def make_capturable(self) -> None:
+        """Let the optimiser do all that it does on a GPU, at fixed addresses, as CUDA graphs want.
+
+        It must not have begun. What is saved is the same, and either kind takes over the other's.
+        """
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(group["lr"], device=self.model.flow.mean.device)
+        # The first steps are made without graphs, of which PyTorch would warn.
+        self.optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Set the learning rates of the network's groups of parameters."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
     def update_average(self, decay: float) -> None:
         """Average ← decay · average + (1 − decay) · model, from the first weights on (BasicSR)."""
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+        means: list[torch.Tensor] = list(self.average.parameters())
+        values: list[torch.Tensor] = list(self.model.parameters())
+        get_ema_multi_avg_fn(decay)(means, values, 0)
 
     def require_finite(self) -> None:
         """See that all weights can be used.

@@ -21,7 +21,8 @@ from iart.errors import DeviceError
 from iart.model import IART
 from iart.model.flow import Flows, neighbour_flows
 from iart.model.iart import with_last
-from iart.upscaling.budget import FLOW_TILES, Tiling, tile_multiple
+from iart.upscaling.budget import FLOW_TILES, Tiling, network_bytes, tile_multiple
+from iart.upscaling.graphs import WindowGraphs
 from iart.upscaling.tiles import TILE_OVERLAP, make_in_tiles
 from iart.upscaling.windows import Begins, plan_windows
 
@@ -59,6 +60,7 @@ class Enlarger:
         self.model, self.tiling, self.tile_overlap = model, tiling, tile_overlap
         self.is_carried = isinstance(model, IART)
         self._wider: nn.Module | None = None
+        self._graphs = WindowGraphs()
 
     def enlarge(
         self, clip: Float[Tensor, "t 3 h w"], kept: slice, state: Mapping[str, Tensor] = NO_STATE
@@ -83,7 +85,8 @@ class Enlarger:
                     except (RuntimeError, MemoryError) as error:
                         if not _is_out_of_memory(error):
                             raise
-                        self._shrink(clip, error)
+                        if not self._graphs.drop():
+                            self._shrink(clip, error)
                     # Here the error has let go of the memory.
                     release_memory(self._like(clip).device)
         finally:
@@ -169,7 +172,8 @@ class Enlarger:
             frames = clip[None].to(like if is_whole else like.dtype)
             state = {name: x.to(frames.device) for name, x in state.items()}
             if is_whole:
-                large, state = model.advance(frames, state, kept=kept)
+                needed = network_bytes(model, self.tiling, height, width)
+                large, state = self._graphs.advance(model, frames, state, kept, needed)
             else:
                 assert tile is not None
                 flows = _flows(model, with_last(state, frames), FLOW_TILES * tile)
