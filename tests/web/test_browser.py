@@ -128,6 +128,15 @@ def choose(page: Page, name: str) -> None:
 def test_choose_preview_and_slide(page: Page, tmp_path: Path):
     choose(page, "demo.mkv")
     expect(page.locator("#found")).to_contain_text("640x352")
+    told = re.search(r"\(([\d.]+) s\)", page.locator("#found").inner_text())
+    assert told
+    length = page.locator("#length input[type=number]")
+    expect(length).to_have_value(str(min(float(told[1]), 1.0)).removesuffix(".0"))
+    length.fill("5")
+    page.locator("#preview").click()
+    page.locator("#viewer").get_by_role("button", name="Stop").click()
+    expect(page.locator("#viewer")).to_have_text("")
+    length.fill("0.2")
     page.locator("#preview").click()
     videos = page.locator("#viewer video")
     expect(videos).to_have_count(2, timeout=PATIENCE_MS)
@@ -136,7 +145,7 @@ def test_choose_preview_and_slide(page: Page, tmp_path: Path):
             "i => document.querySelectorAll('#viewer video')[i].readyState >= 2", arg=index
         )
     size = "v => [v.videoWidth, v.videoHeight, Math.round(10 * v.duration)]"
-    assert videos.nth(0).evaluate(size) == videos.nth(1).evaluate(size) == [640, 352, 10]
+    assert videos.nth(0).evaluate(size) == videos.nth(1).evaluate(size) == [640, 352, 2]
     page.locator("#viewer input[type=range]").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")

@@ -15,7 +15,6 @@ from iart.upscaling.film.request import Flag, options_of_requests
 _ERROR = re.compile(r"^(?:error: |│ (?:Invalid value for )?)(.*?)[\s│]*$", re.MULTILINE)
 """Of the library in a line, of wrong usage in a box."""
 _LONGEST_VALUE = 200
-_PREVIEW_SETS = ("start_seconds", "end_seconds", "drop", "codec", "crf", "preset", "pixel_format")
 
 
 class CommandError(IARTError):
@@ -58,16 +57,6 @@ def flags(values: Mapping[str, Any], *, without: Sequence[str] = ()) -> list[str
         several = re.split(r"[\s,]+", text) if name == "drop" else [text]
         words += [f"{flag_of(name)}={word}" for word in several]
     return words
-
-
-def preview_flags(values: Mapping[str, Any], start: float, seconds: float) -> list[str]:
-    """Flags for a short piece without sound, in H.264 that browsers play."""
-    return [
-        *flags(values, without=_PREVIEW_SETS),
-        *(f"--start={start:.3f}", f"--end={start + seconds:.3f}"),
-        *("--codec=x264", "--pixel-format=yuv420p", "--crf=14"),
-        *(f"--drop={kind}" for kind in ("audio", "subtitle", "attachment", "data")),
-    ]
 
 
 def iart_command(arguments: Sequence[str]) -> list[str]:

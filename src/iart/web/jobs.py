@@ -188,9 +188,8 @@ class Jobs:
         while self.is_running(job):
             time.sleep(0.02)
         with self._changing:
-            if job.kind == "film":
-                begun = hidden_name(self._folder.root / job.output, ".job")
-                shutil.rmtree(begun, ignore_errors=True)
+            begun = hidden_name(self._folder.root / job.output, ".job")
+            shutil.rmtree(begun, ignore_errors=True)
             shutil.rmtree(self._root / job.id, ignore_errors=True)
 
     def is_running(self, job: Job) -> bool:

@@ -12,13 +12,12 @@ from iart.errors import IARTError
 from iart.upscaling.film.request import AUTO, GROUPS, OUTPUT, Flag, options_of_requests
 from iart.video.write.codecs import CONTAINERS
 from iart.web import views
-from iart.web.command import CommandError, flags, info, preview_flags, run_iart
+from iart.web.command import CommandError, flags, info, run_iart
 from iart.web.folder import OWN, Folder
 from iart.web.jobs import Jobs
+from iart.web.previews import PREVIEW_SECONDS, Previews, preview_seconds
 
 POLL_SECONDS = 1.0
-PREVIEW_SECONDS = (0.2, 5.0, 1.0)
-"""Shortest, longest and usual length of a preview."""
 _FIRST = ("size", "crf")
 _LABELS = {"crf": "Quality (CRF)", "hdr": "HDR", "start_seconds": "Start", "end_seconds": "End"}
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -36,6 +35,7 @@ class Page:
     def __init__(self, folder: Folder, jobs: Jobs) -> None:
         """Build it; it asks the disk for everything that changes."""
         self._folder, self._jobs = folder, jobs
+        self._previews = Previews(folder, jobs)
         self.theme = _theme()
         with gr.Blocks(
             title="iart", analytics_enabled=False, delete_cache=(3600, 86400)
@@ -99,13 +99,19 @@ class Page:
         self._found = gr.HTML("<p>Choose a video.</p>", elem_id="found")
         with gr.Row():
             self._at = gr.Number(0, label="Preview at (seconds)", minimum=0, elem_id="at")
-            self._length = gr.Slider(shortest, longest, usual, step=0.1, label="Length (seconds)")
+            self._length = gr.Slider(
+                *(shortest, longest, usual),
+                step=0.01,
+                label="Length (seconds)",
+                info="As set when a video is chosen, it takes a minute at most on this machine.",
+                elem_id="length",
+            )
         with gr.Row():
             self._look = gr.Button("Preview", elem_id="preview")
             self._start = gr.Button("Start", variant="primary", elem_id="start")
         self._preview = gr.State("")
         self._shown = gr.State("")
-        self._viewer = gr.HTML(elem_id="viewer", js_on_load=views.SYNCHRONOUS)
+        self._viewer = gr.HTML(elem_id="viewer", js_on_load=views.SYNCHRONOUS + views.ACTIONS)
         self._command = gr.HTML(elem_id="command")
 
     def _wire(self) -> None:
@@ -119,15 +125,26 @@ class Page:
                 words = [f"--model={model}", f"--container={container}", *flags(values)]
                 lines = info(self._folder.find(source), self._folder.root, words)
                 name = f"{PurePath(source).with_suffix('')}_x4.{container}"
-                return [views.table(lines, source), name]
+                length = preview_seconds(lines)
+                return [views.table(lines, source), length or gr.skip(), name]
 
-            return self._told(work, 2)
+            return self._told(work, 3)
 
-        def look(at: float, length: float, *form_values: Any) -> list[Any]:
+        def look(before: str, at: float, length: float, *form_values: Any) -> list[Any]:
             def work() -> list[Any]:
-                return [self._begin_preview(at, length, form_values), ""]
+                source, model, _, _, values = self._read(form_values)
+                id_ = self._previews.begin(source, model, values, at, length)
+                if id_ != before:
+                    self._previews.stop(before)
+                return [id_, ""]
 
             return self._told(work, 2)
+
+        def stop(id_: str, event: gr.EventData) -> list[Any]:
+            if not isinstance(event._data, dict) or event._data.get("action") != "stop":
+                return [gr.skip()] * 3
+            self._previews.stop(id_)
+            return ["", "", ""]
 
         def start(*form_values: Any) -> list[Any]:
             def work() -> list[Any]:
@@ -155,11 +172,19 @@ class Page:
 
             return self._told(work, 1)
 
-        chosen = [*told, self._found, self._output]
-        gr.on([self._source.change, self._container.input], choose, form, chosen, **_SHOWN)
-        self._look.click(
-            look, [self._at, self._length, *form], [*told, self._preview, self._shown], **_SHOWN
+        found = [*told, self._found, self._length]
+        gr.on(
+            [self._source.change, self._container.input],
+            choose,
+            form,
+            [*found, self._output],
+            **_SHOWN,
         )
+        self._model.input(lambda *values: choose(*values)[:-1], form, found, **_SHOWN)
+        asked = [self._preview, self._at, self._length, *form]
+        self._look.click(look, asked, [*told, self._preview, self._shown], **_SHOWN)
+        stopped = [self._preview, self._shown, self._viewer]
+        self._viewer.click(stop, self._preview, stopped, **_QUIET)
         self._start.click(start, form, [*told, self._command], **_SHOWN)
         self._again.click(again, None, [self._source, self._model], **_QUIET)
         self._upload.upload(add, self._upload, [*told, self._source], **_SHOWN)
@@ -192,42 +217,12 @@ class Page:
         ]
         return [views.error(message), *helps, *results]
 
-    def _begin_preview(self, at: float, length: float, form: tuple[Any, ...]) -> str:
-        source, model, _, _, values = self._read(form)
-        shortest, longest, _ = PREVIEW_SECONDS
-        length = min(max(float(length), shortest), longest)
-        path = self._folder.find(source)
-        words = [str(path), *preview_flags(values, max(0.0, float(at or 0)), length)]
-        key = " ".join((*words, model, str(path.stat().st_mtime_ns)))
-        id_ = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
-        sides = {"before": "bicubic", "after": model}
-        for number, (side, name) in enumerate(sides.items()):
-            output = f"{OWN}/previews/{id_}-{side}.mp4"
-            command = ["upscale", *words, f"--model={name}", "--progress-every=1"]
-            command += [f"--output={self._folder.root / output}", "--overwrite"]
-            if number == 0:
-                run_iart([*command, "--dry-run"], self._folder.root)
-            self._jobs.add("preview", source, output, command, id_=f"{id_}-{side}")
-        return id_
-
     def _look_at_preview(self, id_: str, shown: str) -> tuple[Any, str]:
-        """The viewer and what it shows: how far it is, what went wrong, or the videos."""
+        """The viewer and what it shows."""
         if not id_ or shown == id_:
             return gr.skip(), shown
-        try:
-            found = [
-                self._jobs.progress(self._jobs.find(f"{id_}-{s}")) for s in ("after", "before")
-            ]
-        except IARTError:
-            return gr.skip(), shown
-        failed = [progress.message for progress in found if progress.state == "failed"]
-        if failed:
-            return views.error(failed[0]), id_
-        if all(progress.state == "done" for progress in found):
-            addresses = (f"preview/{id_}-{side}" for side in ("before", "after"))
-            return views.before_and_after(*addresses), id_
-        text = f"Preview: {found[0].done} of {found[0].total or '?'} frames …"
-        return (gr.skip() if text == shown else f"<p role=status>{text}</p>"), text
+        html, is_all = self._previews.show(id_)
+        return gr.skip() if html == shown else html, id_ if is_all else html
 
     def _compare(self) -> None:
         names = self._folder.sources()
@@ -275,8 +270,8 @@ class Page:
         if progress.state == "done":
             address = f"report/{id_}/compare.html"
             return f'<iframe class=report title="Comparison" src="{address}"></iframe>', id_
-        text = f"Comparing: {progress.done} of {progress.total or '?'} frames …"
-        return (gr.skip() if text == shown else f"<p role=status>{text}</p>"), text
+        html = views.status("Comparison", progress)
+        return gr.skip() if html == shown else html, html
 
     def _list(self) -> None:
         listed = gr.HTML(self._films, elem_id="jobs", js_on_load=views.ACTIONS)

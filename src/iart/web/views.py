@@ -38,6 +38,16 @@ def error(message: str) -> str:
     return f"<p role=alert class=error>{escape(message)}</p>" if message else ""
 
 
+def status(what: str, progress: Progress, *, job: str = "") -> str:
+    """How far something is, and for a job that can be stopped, a button."""
+    if progress.done:
+        text = f"{progress.done}{f' of {progress.total}' if progress.total else ''} frames"
+    else:
+        text = "waiting" if progress.state == "waiting" else "beginning"
+    button = f" <button type=button data-job={job} data-action=stop>Stop</button>" if job else ""
+    return f"<p role=status>{what}: {text} …{button}</p>"
+
+
 def before_and_after(before: str, after: str) -> str:
     """Two videos on top of each other, parted by a line that a slider moves.
 
@@ -190,8 +200,8 @@ pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--border-color-pri
 .job p { margin: .2rem 0; }
 .job img { width: 160px; align-self: flex-start; border-radius: 4px; }
 .job progress { width: 100%; height: .8rem; }
-.job .actions button, .before-after .play { border: 1px solid currentColor; border-radius: 4px;
-  padding: .15rem .6rem; font: inherit; }
+.job .actions button, .before-after .play, [role=status] button {
+  border: 1px solid currentColor; border-radius: 4px; padding: .15rem .6rem; font: inherit; }
 .job .actions a { text-decoration: underline; margin-left: .5rem; }
 .job .state { opacity: .85; font-style: italic; }
 button:focus-visible, a:focus-visible, input:focus-visible, pre:focus-visible,

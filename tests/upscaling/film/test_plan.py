@@ -20,7 +20,7 @@ from iart.upscaling.budget import Tiling
 from iart.upscaling.film.forecast import dry_run
 from iart.upscaling.film.job import open_job
 from iart.upscaling.film.plan import plan_upscale
-from iart.upscaling.film.preview import PIECE_FRAMES, PIECES, preview_video
+from iart.upscaling.film.preview import MOST_FRAMES, PIECES, SECONDS, preview_frames, preview_video
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.run import upscale_video
 from iart.video.open import open_video
@@ -105,7 +105,7 @@ def test_an_empty_range(film: Path, tmp_path: Path):
 def test_a_preview_shows_pieces_of_the_whole_film(film: Path, tmp_path: Path):
     request = UpscaleRequest(film, tmp_path / "out.mp4")
     seen = []
-    made = preview_video(request, Bicubic(), progress=seen.append)
+    made = preview_video(request, Bicubic(), frames=MOST_FRAMES, progress=seen.append)
     assert (made.video, made.sheet) == (
         tmp_path / "out.preview.mp4",
         tmp_path / "out.preview.png",
@@ -117,13 +117,13 @@ def test_a_preview_shows_pieces_of_the_whole_film(film: Path, tmp_path: Path):
     with open_video(made.video) as reader:
         frames = list(reader)
         assert [track.kind for track in reader.info.tracks] == ["video"]
-    assert len(frames) == made.frames == len(seen) == PIECES * PIECE_FRAMES
+    assert len(frames) == made.frames == len(seen) == MOST_FRAMES
     assert {b.time - a.time for a, b in pairwise(frames)} == {Fraction(1, 25)}
     # each piece is from its own part of the film
     with open_video(film) as reader:
         small = list(reader)
     for number in range(PIECES):
-        first = frames[number * PIECE_FRAMES].data
+        first = frames[number * MOST_FRAMES // PIECES].data
         errors = [
             float((frame.data.mean() - first.mean()).abs() + (frame.data.std() - first.std()).abs())
             for frame in small
@@ -134,6 +134,21 @@ def test_a_preview_shows_pieces_of_the_whole_film(film: Path, tmp_path: Path):
         both = np.asarray(sheet).astype(int)
     assert abs(both[:, :128] - both[:, 128:]).max() <= 1  # the model is the interpolation
     preview_video(request, Bicubic())  # replaces the one before
+
+
+def test_a_preview_is_as_long_as_the_machine_is_quick(film: Path, tmp_path: Path):
+    seconds = {0.001: 96, 0.5: 50, 2.0: 12, 60.0: 3}
+    assert {each: preview_frames(each) for each in seconds} == seconds
+    assert all(each * frames <= SECONDS for each, frames in seconds.items() if frames > 3)
+    # several pieces only if each has frames enough
+    for frames, pieces in ((3, 1), (11, 1), (12, 2), (25, 4)):
+        request = UpscaleRequest(film, tmp_path / f"{frames}.mp4")
+        made = preview_video(request, Bicubic(), frames=frames)
+        assert made.frames == frames // pieces * pieces
+        with Image.open(made.sheet) as sheet:
+            assert sheet.size == (2 * 128, pieces * 128)
+    made = preview_video(UpscaleRequest(film, tmp_path / "own.mp4"), Bicubic())
+    assert 3 <= made.frames <= MOST_FRAMES
 
 
 def test_a_preview_of_a_short_film(tmp_path: Path):

@@ -1,20 +1,18 @@
 """What an upscale will do, told before it is done."""
 
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from iart.errors import DeviceError, InputError, OutputError
-from iart.model import IART
-from iart.upscaling.budget import Tiling, device_of, film_bytes, network_bytes
-from iart.upscaling.clip import upscale
+from iart.upscaling.budget import device_of, film_bytes, network_bytes
 from iart.upscaling.film.job import begun_segments, known_tiling
 from iart.upscaling.film.plan import UpscalePlan, open_source, plan_upscale, resolved
+from iart.upscaling.film.preview import preview_frames
 from iart.upscaling.film.request import Source, UpscaleOptions, UpscaleRequest
+from iart.upscaling.film.speed import seconds_per_frame
 from iart.video.frame import VideoInfo
 from iart.video.read.borders import find_borders
 from iart.video.read.describe import describe
@@ -24,9 +22,6 @@ from iart.video.write.muxer import FilmPlan
 
 PROCESS_BYTES = 450_000_000
 """Memory of PyTorch and FFmpeg themselves."""
-# Frames, height, width of pieces whose time is taken; the larger only if the smaller was quick.
-PROBES = ((3, 32, 32), (3, 64, 96))
-QUICK_SECONDS = 0.3
 
 Lines = list[tuple[str, str]]
 
@@ -130,7 +125,7 @@ def _outcome(target: str) -> str:
 
 
 def _needs(plan: UpscalePlan, model: nn.Module) -> Lines:
-    """Borders that could be left out, memory, and time."""
+    """Borders that could be left out, memory, time, and how long a preview is."""
     lines = []
     borders = None if plan.request.crop else find_borders(plan.request.source)
     if borders is not None:
@@ -147,31 +142,27 @@ def _needs(plan: UpscalePlan, model: nn.Module) -> Lines:
         f"about {total / 1e9:.1f} GB ({network / 1e9:.1f} GB of it for the network): "
         f"{tiling.describe(height, width)}"
     )
-    return [*lines, ("memory", memory), ("time", _time(plan.info, model, tiling))]
+    seconds = seconds_per_frame(model, tiling, height, width)
+    return [
+        *lines,
+        ("memory", memory),
+        ("time", _time(plan.info, seconds, device_of(model))),
+        ("preview", _preview(plan.info, seconds)),
+    ]
 
 
-def _time(info: VideoInfo, model: nn.Module, tiling: Tiling) -> str:
-    """From pixels per second on a small piece; encoding, which goes on beside it, not counted."""
-    seconds_per_pixel = 0.0
-    for t, h, w in PROBES:
-        clip = torch.rand(t, 3, h, w)
-        upscale(clip[:, :, :16, :16], model, window=t, overlap=0)  # what is done only once
-        seconds = min(_seconds(clip, model) for _ in range(2))  # other programs only add to it
-        seconds_per_pixel = seconds / (t * h * w)
-        if seconds > QUICK_SECONDS:
-            break
-    contexts = 1 if isinstance(model, IART) else 2  # its state is carried from window to window
-    repeated = tiling.window / (tiling.window - contexts * tiling.overlap)
-    seconds_per_frame = seconds_per_pixel * info.height * info.width * repeated
+def _time(info: VideoInfo, seconds_per_frame: float, device: object) -> str:
     speed = 1 / seconds_per_frame
     told = f"{speed:.1f} frames/s" if speed >= 1 else f"{seconds_per_frame:.1f} s a frame"
-    text = f"about {told} on {device_of(model)}"
+    text = f"about {told} on {device}"
     if info.frame_count is None:
         return text
     return f"{text}, {timedelta(seconds=round(seconds_per_frame * info.frame_count))} in all"
 
 
-def _seconds(clip: Tensor, model: nn.Module) -> float:
-    began = time.monotonic()
-    upscale(clip, model, window=len(clip), overlap=0)
-    return time.monotonic() - began
+def _preview(info: VideoInfo, seconds_per_frame: float) -> str:
+    frames = preview_frames(seconds_per_frame)
+    frames = min(frames, info.frame_count or frames)
+    hundredths = int(100 * frames / info.rate)  # not longer: one more frame would be in it
+    took = timedelta(seconds=round(frames * seconds_per_frame))
+    return f"{frames} frames ({hundredths / 100} s), about {took}"

@@ -1,4 +1,7 @@
-"""A preview: a few short pieces spread over the film, enlarged, and a sheet of before and after."""
+"""A preview: short pieces spread over the film, enlarged, and a sheet of before and after.
+
+As many frames as the machine is quick: what one takes is measured first.
+"""
 
 import time as clock
 from collections.abc import Callable, Iterable, Iterator
@@ -21,11 +24,15 @@ from iart.progress import Progress
 from iart.upscaling.clip import upscale_frames
 from iart.upscaling.film.plan import encoding_of, open_source, plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.speed import seconds_per_frame
 from iart.video.frame import Frame, VideoInfo
 from iart.video.write.writer import VideoWriter, is_folder
 
-PIECES = 4
-PIECE_FRAMES = 24
+SECONDS = 25.0
+"""What the network may take for a preview: with all that is done beside it, a minute at most."""
+FEWEST_FRAMES, MOST_FRAMES = 3, 96
+PIECES, SHORTEST_PIECE = 4, 6
+"""Most pieces, and frames that each has at least if there are several."""
 SHEET_PIXELS = (480, 640)
 """Height and width of what the sheet shows of a picture at most: its middle."""
 
@@ -45,8 +52,17 @@ class Preview:
     frames: int
 
 
+def preview_frames(seconds_per_frame: float) -> int:
+    """How many frames a preview has, by the time that one takes the network."""
+    return min(max(int(SECONDS / seconds_per_frame), FEWEST_FRAMES), MOST_FRAMES)
+
+
 def preview_video(
-    request: UpscaleRequest, model: nn.Module, *, progress: Callable[[Progress], None] | None = None
+    request: UpscaleRequest,
+    model: nn.Module,
+    *,
+    frames: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Preview:
     """Enlarge pieces of a film: "out.mkv" becomes "out.preview.mkv" and "out.preview.png".
 
@@ -56,6 +72,7 @@ def preview_video(
     Args:
         request: for the film; its tracks are left out.
         model: enlarges `b t 3 h w`; runs where its parameters lie.
+        frames: of all pieces together; None for `preview_frames` of the speed here.
         progress: called after every frame.
 
     Raises:
@@ -70,19 +87,24 @@ def preview_video(
     sheet = video.with_suffix(".png")
     with plan_upscale(request) as plan:
         request, info, conform = plan.request, plan.info, plan.conform
+        if frames is None:
+            tiling = plan.tiling(model)
+            frames = preview_frames(seconds_per_frame(model, tiling, info.height, info.width))
     # pictures without tracks, as a series of images has them
     like = replace(conform.output(info), container="images", start_seconds=Fraction(0))
+    pieces = _pieces(request, info, frames)
+    length = frames // len(pieces)
     rows: list[UInt8[np.ndarray, "h w 3"]] = []
     count, end = 0, Fraction(0)
     with VideoWriter(video, like=like, scale=1, overwrite=True, **encoding_of(request)) as writer:
-        for piece in _pieces(request, info):
-            middle = _Middle()
+        for piece in pieces:
+            middle = _Middle(length // 2)
             begin = end
             with open_source(piece) as reader:
-                frames = middle.before(conform.before(islice(reader, PIECE_FRAMES)))
+                small = middle.before(conform.before(islice(reader, length)))
                 for frame in middle.after(
                     upscale_frames(
-                        frames,
+                        small,
                         model,
                         window=request.window,
                         overlap=request.overlap,
@@ -94,7 +116,7 @@ def preview_video(
                     writer.write(replace(conform.after(frame), pts=round(time / frame.time_base)))
                     count += 1
                     if progress is not None:
-                        progress(Progress(count, PIECES * PIECE_FRAMES, clock.monotonic() - began))
+                        progress(Progress(count, length * len(pieces), clock.monotonic() - began))
             rows += middle.row()
         if not rows:
             raise InputError(f"cannot preview '{request.name}': it holds no frame")
@@ -103,12 +125,13 @@ def preview_video(
     return Preview(video, sheet, count)
 
 
-def _pieces(request: UpscaleRequest, info: VideoInfo) -> list[UpscaleRequest]:
+def _pieces(request: UpscaleRequest, info: VideoInfo, frames: int) -> list[UpscaleRequest]:
     """Parts of what is read, in the clock of the file, evenly spread."""
     if info.duration_seconds is None:
         return [replace(request, start_seconds=info.start_seconds)]
-    length = min(PIECE_FRAMES / info.rate, info.duration_seconds / PIECES)
-    middles = ((number + Fraction(1, 2)) / PIECES for number in range(PIECES))
+    count = min(max(frames // SHORTEST_PIECE, 1), PIECES)
+    length = min(frames // count / info.rate, info.duration_seconds / count)
+    middles = ((number + Fraction(1, 2)) / count for number in range(count))
     starts = [info.start_seconds + m * info.duration_seconds - length / 2 for m in middles]
     return [replace(request, start_seconds=start, end_seconds=start + length) for start in starts]
 
@@ -120,24 +143,24 @@ class _Middle:
         first: time of the first frame in seconds.
     """
 
-    def __init__(self) -> None:
-        self.first = Fraction(0)
+    def __init__(self, index: int) -> None:
+        self.first, self._index = Fraction(0), index
         self._before: Frame | None = None
         self._after: Frame | None = None
 
     def before(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Note the frame in the middle, or the last of fewer."""
+        """Note that frame, or the last of fewer."""
         for index, frame in enumerate(frames):
             if index == 0:
                 self.first = frame.time
-            if index <= PIECE_FRAMES // 2:
+            if index <= self._index:
                 self._before = frame
             yield frame
 
     def after(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Note what became of it."""
         for index, frame in enumerate(frames):
-            if index <= PIECE_FRAMES // 2:
+            if index <= self._index:
                 self._after = frame
             yield frame
 
