@@ -103,7 +103,7 @@ class Page:
                 *(shortest, longest, usual),
                 step=0.01,
                 label="Length (seconds)",
-                info="As set when a video is chosen, it takes a minute at most on this machine.",
+                info="Set so that a preview takes a minute at most on this machine.",
                 elem_id="length",
             )
         with gr.Row():

@@ -57,12 +57,15 @@ def before_and_after(before: str, after: str) -> str:
     """
     attributes = "muted loop playsinline preload=auto"
     return (
-        '<figure class=before-after style="--at:50%">'
-        f'<div class=stack><video {attributes} src="{escape(before)}" aria-label="before"></video>'
-        f'<video {attributes} class=after src="{escape(after)}" aria-label="after"></video></div>'
+        '<figure class=before-after style="--at:50%"><div class=window tabindex=0><div class=stack>'
+        f'<video {attributes} src="{escape(before)}" aria-label="before"></video>'
+        f'<video {attributes} class=after src="{escape(after)}" aria-label="after"></video>'
+        "</div></div>"
         "<figcaption><span>before</span>"
         '<input type=range min=0 max=100 value=50 step=1 aria-label="Line between both">'
-        "<span>after</span><button type=button class=play>Play</button></figcaption></figure>"
+        "<span>after</span><button type=button class=play>Play</button>"
+        "<button type=button class=size aria-pressed=false>Actual size</button>"
+        "</figcaption></figure>"
     )
 
 
@@ -72,6 +75,13 @@ element.addEventListener('input', event => {
   if (event.target.type === 'range') figure().style.setProperty('--at', event.target.value + '%');
 });
 element.addEventListener('click', event => {
+  if (event.target.classList.contains('size')) {
+    const isActual = figure().classList.toggle('actual');
+    event.target.setAttribute('aria-pressed', isActual);
+    const view = figure().querySelector('.window');  // its middle
+    view.scrollLeft = (view.scrollWidth - view.clientWidth) / 2;
+    view.scrollTop = (view.scrollHeight - view.clientHeight) / 2;
+  }
   if (!event.target.classList.contains('play')) return;
   const videos = [...figure().querySelectorAll('video')];
   const plays = videos[0].paused;
@@ -84,7 +94,7 @@ element.addEventListener('timeupdate', event => {
     second.currentTime = first.currentTime;
 }, true);
 """
-"""Moves the line of `before_and_after` and keeps its videos at the same time."""
+"""Moves the line of `before_and_after`, shows pixels as they are, keeps its videos together."""
 
 ACTIONS = """
 element.addEventListener('click', event => {
@@ -187,10 +197,15 @@ pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--border-color-pri
 .before-after { margin: 0; }
 .before-after .stack { position: relative; background: #000; }
 .before-after video { display: block; width: 100%; }
+.before-after.actual .window { overflow: auto; max-height: 75vh; }
+.before-after.actual .stack { width: max-content; }
+.before-after.actual video { width: auto; max-width: none; }
+.before-after [aria-pressed=true] { font-weight: 700; }
 .before-after .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
 .before-after .stack::after { content: ""; position: absolute; inset: 0 auto 0 var(--at);
   width: 2px; margin-left: -1px; background: #fff; mix-blend-mode: difference; }
-.before-after figcaption { display: flex; gap: .6rem; align-items: center; padding-top: .4rem; }
+.before-after figcaption { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center;
+  padding-top: .4rem; }
 .before-after input { flex: 1; min-width: 6rem; }
 .jobs { list-style: none; padding: 0; margin: 0; }
 .jobs li { border-bottom: 1px solid var(--border-color-primary); padding: .6rem 0; }
@@ -200,7 +215,7 @@ pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--border-color-pri
 .job p { margin: .2rem 0; }
 .job img { width: 160px; align-self: flex-start; border-radius: 4px; }
 .job progress { width: 100%; height: .8rem; }
-.job .actions button, .before-after .play, [role=status] button {
+.job .actions button, .before-after button, [role=status] button {
   border: 1px solid currentColor; border-radius: 4px; padding: .15rem .6rem; font: inherit; }
 .job .actions a { text-decoration: underline; margin-left: .5rem; }
 .job .state { opacity: .85; font-style: italic; }
