@@ -1,6 +1,7 @@
 """A real cluster of Ray on this machine, of three nodes of one CPU, in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,20 @@ from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
 store = {"object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args=node | store)
-others = [cluster.add_node(**node, **store) for _ in range(int(sys.argv[1]) - 1)]
+others = []
+def add(**environment):
+    environment["IART_TEST_NODE"] = str(len(others))
+    others.append(cluster.add_node(**node, **store, env_vars=environment))
+for _ in range(int(sys.argv[1]) - 1):
+    add()
 print(cluster.address, flush=True)
 for line in sys.stdin:
-    cluster.remove_node(others.pop(), allow_graceful=False)
-    print("removed", flush=True)
+    word, *settings = line.split()
+    if word == "add":
+        add(**dict(each.split("=", 1) for each in settings))
+    else:
+        cluster.remove_node(others.pop(), allow_graceful=False)
+    print("done", flush=True)
 cluster.shutdown()
 """
 
@@ -29,16 +39,30 @@ class RayCluster:
     """Of `running`; started by `ray.cluster_utils`, as Ray tests itself."""
 
     def __init__(self, process: subprocess.Popen[str], mark: str) -> None:
-        self._process, self._mark = process, mark
+        self._process, self._mark, self._others = process, mark, NODES - 1
         assert process.stdout is not None
         self.address = process.stdout.readline().strip()
 
+    @contextmanager
+    def node(self, **environment: str | Path) -> Iterator[None]:
+        """One more node in the block, whose workers have this in their environment."""
+        self._have(" ".join(["add", *(f"{name}={text}" for name, text in environment.items())]))
+        self._others += 1
+        try:
+            yield
+        finally:
+            self.remove_node()
+
     def remove_node(self) -> None:
-        """End all processes of a node that no driver is on."""
+        """End all processes of the newest node, which no driver is on."""
+        self._have("remove")
+        self._others -= 1
+
+    def _have(self, done: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print("remove", file=self._process.stdin, flush=True)
-        assert self._process.stdout.readline() == "removed\n"
+        print(done, file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "done\n"
 
     def actors(self) -> list[int]:
         """Processes of workers."""
@@ -47,6 +71,22 @@ class RayCluster:
     def opened(self) -> set[Path]:
         """Files that workers have open."""
         return {path for pid in self.actors() for path in opened(pid)}
+
+    def held(self, *, on_newest_node: bool = False) -> int | None:
+        """A worker that is stopped (SIGSTOP) while it writes a segment: its film cannot end.
+
+        None if none writes at this moment.
+        """
+        newest = marked(f"IART_TEST_NODE={self._others - 1}")
+        for pid in self.actors():
+            if on_newest_node and pid not in newest:
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                if any(path.match("segments/*.part") for path in opened(pid)):
+                    return pid
+                os.kill(pid, signal.SIGCONT)
+        return None
 
 
 @contextmanager

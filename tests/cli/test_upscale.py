@@ -1,9 +1,11 @@
 """`iart upscale`: many files, ranges, and looks at what will come."""
 
 import os
+import socket
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -245,3 +247,16 @@ def test_without_ray_a_cluster_is_refused_in_one_line(
     result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--cluster", "local")
     assert_fails(result, "--cluster needs Ray; install it with: pip install 'iart-vsr[cluster]'")
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_where_no_cluster_is_the_command_ends_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # it would wait for it
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--cluster", address)
+        assert_fails(result, f"cannot join a Ray cluster at '{address}': Connection refused")
+    result = upscale(folder / "a.mkv", tmp_path / "out.mkv", "--cluster", "there")
+    assert_fails(result, "cannot join a Ray cluster at 'there': it is no HOST:PORT")

@@ -30,8 +30,9 @@ def test_a_lock_is_held_by_one_process_and_free_when_it_dies(tmp_path: Path):
         with pytest.raises(BlockingIOError), locked(path, wait=False):
             pass
         process.kill()
-    with locked(path), pytest.raises(BlockingIOError), locked(path, wait=False):
+    with locked(path) as is_held, pytest.raises(BlockingIOError), locked(path, wait=False):
         pass
+    assert is_held
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path):
@@ -44,5 +45,5 @@ def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
-    with locked(tmp_path / "lock", wait=False):
-        pass
+    with locked(tmp_path / "lock", wait=False) as is_held:
+        assert not is_held

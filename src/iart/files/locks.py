@@ -9,10 +9,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """A lock file that no other process, and nobody else in this one, holds while the block lasts.
 
-    Where the file system has no locks, as on some network shares, every lock is granted.
+    Where the file system has no locks, as on some network shares, every lock is granted; what the
+    block is given tells whether it is held in truth.
 
     Args:
         path: of the lock file, which is made if missing and may be removed by the holder.
@@ -34,6 +35,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         if error.errno not in _NO_LOCKS:
             raise
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()

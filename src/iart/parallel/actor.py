@@ -68,6 +68,8 @@ class Actor:
                     answer = Answer(task(self._loaded, tell))
             except IARTError as error:
                 answer = Answer(error=error)
+            except MemoryError as error:  # what fits may be more in a fresh process
+                answer = Answer(error=DeviceError(f"out of memory: {error}"), ended=True)
             except BaseException as error:  # noqa: BLE001 - told to whoever waits
                 answer = Answer(error=DeviceError(f"{type(error).__name__}: {error}"))
             finally:

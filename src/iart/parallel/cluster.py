@@ -10,13 +10,15 @@ had begun fails with a `WorkerLostError`; whoever submitted it gives it to anoth
 Ray is imported by `Cluster` only, after the environment says what it may do.
 """
 
-import hashlib
 import logging
 import os
-import platform
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any, TypeVar
 
 from iart.errors import DeviceError, MissingExtraError, OptionsError
 from iart.files.hidden import hidden_name
+from iart.parallel.scratch import machine_mark
 from iart.parallel.workers import ClusterWorkers
 
 Loaded = TypeVar("Loaded")
@@ -34,6 +37,8 @@ USUAL_CPUS = 4
 """Of a worker without a GPU, where its machine has as many."""
 STORE_BYTES = 128 * 2**20
 """Of Ray's object store, of a cluster of our own: only messages go through it."""
+REACH_SECONDS = 10
+"""How long a machine may take to answer at all."""
 _NOT_REACHED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _FOLDER = "iart-ray-"  # short: sockets in it have names of 107 bytes at most
 
@@ -106,14 +111,15 @@ class Cluster:
                     "--cluster needs Ray; install it with: pip install 'iart-vsr[cluster]'"
                 ) from error
             try:
-                ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+                if address not in (LOCAL, "auto", ""):
+                    _reach(address)
+                _init(ray, stack, settings)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                reason = str(error).strip().splitlines()
+                reason = (str(error).strip().splitlines() or [""])[0]
                 raise DeviceError(
-                    f"cannot join a Ray cluster at '{self._address}': {reason[0] if reason else ''}"
-                    ". Start one with `ray start --head`, or pass --cluster local"
+                    f"cannot join a Ray cluster at '{address or self._address}': {reason}. Start"
+                    " one with `ray start --head`, or pass --cluster local"
                 ) from error
-            stack.callback(ray.shutdown)
             # Lost workers are told by us; Ray would print them to stdout, and asks nobody.
             worker: Any = import_module("ray._private.worker")
             worker._worker_logs_enabled = False
@@ -163,6 +169,40 @@ class Cluster:
             workers.close()
 
 
+def _init(ray: Any, stack: ExitStack, settings: dict[str, Any]) -> None:
+    """Call `ray.init`, and `ray.shutdown` at the end.
+
+    In a thread: there Ray leaves signals alone, and one that comes meanwhile is heeded when all
+    that was started can be stopped. The thread lasts as long as Ray, whose daemons end with it.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that it leaves signals alone
+    thread = stack.enter_context(ThreadPoolExecutor(1, "ray"))
+    stack.callback(ray.shutdown)
+    begun = thread.submit(ray.init, **settings, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        begun.result()
+    finally:
+        wait([begun])
+        if threading.current_thread() is threading.main_thread():
+            # beneath Python, Ray has taken SIGTERM to print where it came
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def _reach(address: str) -> None:
+    """See whether anything listens there: Ray would try for a quarter of an hour.
+
+    Raises:
+        ConnectionError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConnectionError("it is no HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(getattr(error, "strerror", None) or str(error)) from error
+
+
 def _settings_of_our_own(stack: ExitStack, output: Path | None) -> dict[str, Any]:
     """What Ray is started with on this machine alone: nothing of it can be reached from others."""
     os.environ[_NOT_REACHED] = "0"  # else it listens on all interfaces
@@ -170,9 +210,7 @@ def _settings_of_our_own(stack: ExitStack, output: Path | None) -> dict[str, Any
     folder = _made(stack, place, _FOLDER)
     spilled = folder
     if output is not None and output.absolute().parent.is_dir():  # else it is refused later
-        # a hash, as names of machines are long and begin alike
-        machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-        name = hidden_name(output.absolute(), f".spilled-{machine}-")
+        name = hidden_name(output.absolute(), f".spilled-{machine_mark()}-")
         with suppress(OSError):  # an output that cannot be written is told of later
             spilled = _made(stack, name.parent, name.name)
     return {

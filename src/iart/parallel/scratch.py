@@ -3,13 +3,15 @@
 Tasks keep things there; the command that started them removes them, or after one that was killed
 the next that has such a folder on the same machine.
 
-    /tmp/iart-UID/
+    /tmp/iart-UID-MACHINE/
         lock                  held for a moment
         RUN-NODE/NAME/        `scratch(RUN, NAME)` on one machine
             TASK.used         held while a task uses it
 """
 
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 import tempfile
@@ -33,8 +35,9 @@ def scratch(run: str, name: str) -> Iterator[Path]:
     """
     base = _base()
     with ExitStack() as stack:
-        with locked(base / "lock"):
-            _remove_left(base, besides=_of_this_machine(run))
+        with locked(base / "lock") as can_lock:
+            if can_lock:  # else nothing tells what is in use
+                _remove_left(base, besides=_of_this_machine(run))
             folder = base / _of_this_machine(run) / name
             folder.mkdir(parents=True, exist_ok=True)
             used = folder / f"{secrets.token_hex(4)}.used"
@@ -50,6 +53,11 @@ def remove(run: str, name: str = "") -> None:
         shutil.rmtree(base / _of_this_machine(run) / name, ignore_errors=True)
 
 
+def machine_mark() -> str:
+    """Stands for this machine in names of files: a hash, as machines' names are long and alike."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def _base() -> Path:
     base = _place()
     base.mkdir(mode=0o700, exist_ok=True)
@@ -59,7 +67,9 @@ def _base() -> Path:
 
 
 def _place() -> Path:
-    return Path(tempfile.gettempdir(), f"iart-{os.getuid() if hasattr(os, 'getuid') else ''}")
+    """Of this machine alone: on a disk that several share, their locks may not know each other."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir(), f"iart-{user}-{machine_mark()}")
 
 
 def _is_ours(base: Path) -> bool:
@@ -77,7 +87,11 @@ def _of_this_machine(run: str) -> str:
 
 
 def _remove_left(base: Path, besides: str) -> None:
-    """Remove folders in which no task is at work, of commands that were killed."""
+    """Remove folders in which no task is at work: most are of commands that were killed.
+
+    A command that lives may have one whose film has nothing left to do on this machine; should it
+    come back, it gets its source anew.
+    """
     for folder in base.iterdir():
         if folder.is_dir() and folder.name != besides:
             try:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import count
@@ -54,6 +55,7 @@ class _Item:
 
 
 _LAST = _Item(sys.maxsize, sys.maxsize)
+_ENDED = DeviceError("the cluster stopped: the work ended")
 
 
 class ClusterWorkers(Generic[Loaded]):
@@ -85,6 +87,7 @@ class ClusterWorkers(Generic[Loaded]):
         self._removals: list[Any] = []
         self.uses_scratch = False  # whether tasks keep folders on their machines
         self._described: str | None = None
+        self._refused: IARTError | None = None  # why a worker cannot be made ready
         self._free: list[int] = []
         self._alive: set[int] = set()
         self._began = self._seen = time.monotonic()  # when a worker last lived
@@ -99,14 +102,21 @@ class ClusterWorkers(Generic[Loaded]):
         """Bytes of memory of the worker that has least; None if that is unknown.
 
         Waits for workers that have just been asked for, but not for ever: the cluster may be busy.
+
+        Raises:
+            IARTError: a worker cannot be made ready, or is unlike others; names its machine.
         """
         with self._changed:
             waited = time.monotonic() - self._began
             for enough, seconds in ((self.size, START_SECONDS), (1, PATIENCE_SECONDS)):
                 self._changed.wait_for(
-                    lambda enough=enough: len(self._free) >= enough or self._closed.is_set(),
+                    lambda enough=enough: (
+                        len(self._free) >= enough or self._refused or self._closed.is_set()
+                    ),
                     max(0, seconds - waited),
                 )
+            if self._refused is not None:
+                raise copy(self._refused)
             return min(self._free, default=None)
 
     def submit(
@@ -118,12 +128,17 @@ class ClusterWorkers(Generic[Loaded]):
     ) -> "Future[Result]":
         """Give a task to the next worker that is idle, see `Processes.submit`.
 
-        Tasks of a smaller `priority` come first. The error of a future may be a `WorkerLostError`.
+        Tasks of a smaller `priority` come first. The error of a future may be a `WorkerLostError`;
+        all fail that wait where a worker cannot be made ready, or is unlike others.
         """
         future: Future[Result] = Future()
         self._queue.put(_Item(priority, next(self._numbers), task, told, future))
-        if self._closed.is_set():
-            self._drop("the work ended")
+        with self._lock:
+            refused = self._refused
+        if refused is not None:
+            self._drop(refused)
+        elif self._closed.is_set():
+            self._drop(_ENDED)
         return future
 
     def remove_scratch(self, name: str) -> None:
@@ -143,7 +158,7 @@ class ClusterWorkers(Generic[Loaded]):
             self._queue.put(_LAST)
         for thread in self._threads:
             thread.join()
-        self._drop("the work ended")
+        self._drop(_ENDED)
         if self.uses_scratch:  # what is left, of films that were stopped
             self._remove("")
             self._ray.wait(self._removals, num_returns=len(self._removals), timeout=REMOVAL_SECONDS)
@@ -179,10 +194,11 @@ class ClusterWorkers(Generic[Loaded]):
                     pass
                 with self._lock:
                     self._alive.discard(slot)
-        except IARTError as error:  # it cannot be made ready: the next task tells why
-            item = self._queue.get()
-            if item is not _LAST and item.future.set_running_or_notify_cancel():
-                item.future.set_exception(error)
+        except IARTError as error:  # it cannot be made ready
+            with self._changed:
+                self._refused = self._refused or error
+                self._changed.notify_all()
+            self._drop(error)
         finally:
             with self._lock:
                 self._alive.discard(slot)
@@ -212,7 +228,8 @@ class ClusterWorkers(Generic[Loaded]):
                         self._seen = time.monotonic()
                     is_over = time.monotonic() - self._seen > PATIENCE_SECONDS
                 if is_over:
-                    self._drop(f"no worker has lived for {PATIENCE_SECONDS} s")
+                    why = f"no worker has lived for {PATIENCE_SECONDS} s"
+                    self._drop(DeviceError(f"the cluster stopped: {why}"))
                 self._closed.wait(LOOK_EVERY_SECONDS)
                 continue
             if answer.error is not None:
@@ -242,12 +259,16 @@ class ClusterWorkers(Generic[Loaded]):
             return True
         try:
             answer = self._ask(actor, node, item)
+            if answer.ended:
+                raise WorkerLostError(f"the worker on {node} was lost: {answer.error}")
         except BaseException as error:  # noqa: BLE001 - it comes out of the future
             with suppress(Exception):
                 self._ray.kill(actor, no_restart=self._closed.is_set())  # it may still be at work
             item.future.set_exception(error)
             return False
-        if answer.error is not None:
+        if isinstance(answer.error, DeviceError):
+            item.future.set_exception(DeviceError(f"{node}: {answer.error}"))
+        elif answer.error is not None:
             item.future.set_exception(answer.error)
         else:
             item.future.set_result(answer.result)
@@ -267,16 +288,21 @@ class ClusterWorkers(Generic[Loaded]):
         except self._ray.exceptions.RayTaskError as error:
             raise DeviceError(f"a worker on {node} stopped: {_reason(error)}") from None
         except self._ray.exceptions.RayError as error:
+            if self._closed.is_set():
+                raise copy(_ENDED) from None
             raise WorkerLostError(f"the worker on {node} was lost: {_reason(error)}") from None
         raise WorkerLostError(f"the worker on {node} ended without an answer")
 
-    def _drop(self, reason: str) -> None:
-        """Let everything fail that waits."""
+    def _drop(self, error: IARTError) -> None:
+        """Let everything fail that waits; each with an error of its own, which films add to."""
         with suppress(queue.Empty):
             while True:
                 item = self._queue.get_nowait()
-                if item is not _LAST and item.future.set_running_or_notify_cancel():
-                    item.future.set_exception(DeviceError(f"the cluster stopped: {reason}"))
+                if item is _LAST:
+                    self._queue.put(_LAST)  # for a thread that still works
+                    return
+                if item.future.set_running_or_notify_cancel():
+                    item.future.set_exception(copy(error))
 
 
 def _reason(error: Exception) -> str:

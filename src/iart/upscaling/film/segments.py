@@ -124,15 +124,15 @@ class Store(ABC):
         """Of all segments that are finished."""
         return [n for n in self._numbers("json") if self.finished(n) is not None]
 
-    def missing(self, frames: int | None) -> list[range]:
-        """Frames of no finished segment, in a film of so many; None counts to the last known."""
+    def missing(self, frames: int) -> list[range]:
+        """Frames of no finished segment, in a film of so many."""
         known = [self.finished(number) for number in self.finished_numbers()]
         missing, stop = [], 0
         for kept in sorted(filter(None, known), key=lambda kept: kept.start):
             if kept.start > stop:
                 missing.append(range(stop, kept.start))
             stop = max(stop, kept.stop)
-        return [*missing, *([range(stop, frames)] if frames is not None and stop < frames else [])]
+        return [*missing, *([range(stop, frames)] if stop < frames else [])]
 
     def count(self) -> int:
         """Frames that need not be made again."""

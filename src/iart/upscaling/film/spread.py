@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_NOT_KNOWN = 2**31
+"""Frames of a film of which nobody has come to the end: more than any has."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -85,7 +88,7 @@ class Spread:
                 del passes[future]
 
         try:
-            for _ in range(min(self.workers.size, 1 + (frames or 2**31) // SHORTEST)):
+            for _ in range(min(self.workers.size, 1 + (frames or _NOT_KNOWN) // SHORTEST)):
                 begin()
             while passes:
                 for future in wait(passes, return_when=FIRST_COMPLETED).done:
@@ -94,8 +97,12 @@ class Spread:
                     if isinstance(error, WorkerLostError):
                         _log.warning("%s; others do what it had begun", error)
                         if too_often := claims.release(owner):
-                            raise DeviceError(_given_up(too_often, work, claims)) from error
+                            numbers = ", ".join(map(str, too_often))
+                            what = f"segment {numbers} was lost with its worker too often"
+                            raise DeviceError(f"{what}; {_missing(work, claims)}") from error
                         begin()
+                    elif isinstance(error, DeviceError):
+                        raise DeviceError(f"{error}; {_missing(work, claims)}") from error
                     elif error is not None:
                         raise error
                     elif claims.are_all_given:
@@ -150,12 +157,11 @@ def _planned(
     )
 
 
-def _given_up(segments: list[int], work: Work, claims: Claims) -> str:
-    frames = None if claims.end is None else claims.end.frames
-    missing = work.store.missing(frames)
-    listed = ", ".join(f"{each.start} to {each.stop - 1}" for each in missing)
-    numbers = ", ".join(map(str, segments))
-    return (
-        f"segment {numbers} was lost with its worker too often; frames that are missing:"
-        f" {listed or 'the last ones'}"
+def _missing(work: Work, claims: Claims) -> str:
+    """Which frames are not there, in words."""
+    frames = _NOT_KNOWN if claims.end is None else claims.end.frames
+    listed = (
+        f"{each.start} and later" if each.stop == _NOT_KNOWN else f"{each.start} to {each.stop - 1}"
+        for each in work.store.missing(frames)
     )
+    return f"frames that are missing: {', '.join(listed)}"
