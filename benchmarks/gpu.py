@@ -3,8 +3,9 @@
     python benchmarks/gpu.py [--device cuda] [--output benchmarks/gpu] [--quick]
 
 writes OUTPUT.md, a Markdown table, and OUTPUT.json. It needs this checkout and its packages, and
-no data. Rows are golden vectors and the tests of kernels on the device; speed of the network (share
-of the rate of matrix products, and of memory bandwidth), against the plain path; a made film
+no data. Rows are golden vectors and the tests of kernels and graphs on the device; speed of the
+network (share of the rate of matrix products, and of memory bandwidth), against the plain path, and
+with and without CUDA graphs; a made film
 through `upscale_video`, stage by stage; steps of training; and whether two processes on one device
 give the bytes of one. What fails is a row too, and the exit status is 1 then. `--quick` makes every
 row small: that is how the script is tested on a CPU (`--device cpu --quick`).
@@ -42,9 +43,12 @@ from iart.pictures import color
 from iart.runtime import keep_freed_memory
 from iart.train.measure import step_cost
 from iart.train.options.read import read_options
+from iart.upscaling.budget import Tiling, network_bytes
 from iart.upscaling.enlarge import Enlarger
 from iart.upscaling.film.conform import Conform
 from iart.upscaling.film.run import upscale_video
+from iart.upscaling.graphs import WindowGraphs
+from iart.upscaling.windows import OVERLAP
 from iart.video.read import reader
 from iart.video.write.encoder import Encode, Encoder
 
@@ -163,8 +167,9 @@ def goldens(report: Report, device: torch.device) -> None:
 
 
 def tests(report: Report, device: torch.device, sizes: Sizes) -> None:
-    """The tests of kernels and golden vectors, by pytest."""
+    """The tests of kernels, graphs and golden vectors, by pytest."""
     files = [f"tests/model/{name}.py" for name in ("test_goldens", "test_gpu_kernels")]
+    files += ["tests/upscaling/test_graphs.py", "tests/train/test_captured.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     environment = dict(os.environ)
     if device.type == "cuda":
@@ -174,7 +179,7 @@ def tests(report: Report, device: torch.device, sizes: Sizes) -> None:
     )
     words = (run.stdout.strip().splitlines() or [run.stderr[-200:]])[-1]
     failed = {"failed": f"exit status {run.returncode}"} if run.returncode else {}
-    report.add("tests", "kernels and golden vectors", result=words.strip("= "), **failed)
+    report.add("tests", "kernels, graphs and golden vectors", result=words.strip("= "), **failed)
     if run.returncode:
         print(run.stdout[-5000:], file=sys.stderr)
 
@@ -252,6 +257,63 @@ def against_plain(report: Report, device: torch.device, sizes: Sizes) -> None:
                 **{"plain s": min(found.plain.seconds), "ours s": min(found.ours.seconds)},
                 dB=found.psnr,
             )
+
+
+def graphs(report: Report, device: torch.device, sizes: Sizes) -> None:
+    """A window that follows another, replayed as a CUDA graph and not: the numbers are the same."""
+    for name, size in (("full", sizes.full), ("light", sizes.light)):
+        frames, height, width = size
+        what = f"{name}, {frames} frames of {width}x{height}"
+        with report.part("graphs", what), torch.inference_mode():
+            model, windows = load_network(name, str(device)), WindowGraphs()
+            clip, kept = made_clip(*size).to(device), slice(0, max(1, frames - OVERLAP))
+            needed = network_bytes(model, Tiling(frames, 0, None), height, width)
+            state = model.advance(clip, {}, kept=kept)[1]
+
+            def plain(
+                model: IART = model, clip: Any = clip, state: Any = state, kept: slice = kept
+            ) -> Any:
+                return model.advance(clip, state, kept=kept)
+
+            def replayed(
+                model: IART = model,
+                windows: WindowGraphs = windows,
+                args: Any = (clip, state, kept, needed),
+            ) -> Any:
+                return windows.advance(model, *args)
+
+            eager, expected = _best(plain, device)
+            figures: dict[str, Any] = {"ms eagerly": 1e3 * eager, "ms replayed": "n/a"}
+            if device.type == "cuda":
+                started = now(device)
+                replayed()
+                replayed()  # recorded
+                figures["ms to record"] = 1e3 * (now(device) - started - eager)
+                seconds, found = _best(replayed, device)
+                both = (torch.equal(found[0], expected[0]), *_equal(found[1], expected[1]))
+                figures |= {"ms replayed": 1e3 * seconds, "equal": str(all(both)).lower()}
+                figures["reserved MB"] = torch.cuda.memory_reserved(device) / 1e6
+                if not windows.count:
+                    figures["failed"] = "nothing was recorded"
+                elif not all(both):
+                    figures["failed"] = "a replay gives other numbers"
+            report.add("graphs", f"{what}, {model.precision}, {model.backend}", **figures)
+
+
+def _best(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Seconds of the fastest of 3 calls after one, and what the last one gave."""
+    result, seconds = function(), []
+    for _ in range(3):
+        started = now(device)
+        result = function()
+        seconds.append(now(device) - started)
+    return min(seconds), result
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> Iterator[bool]:
+    yield a.keys() == b.keys()
+    for name, x in a.items():
+        yield torch.equal(x, b[name])
 
 
 # ---- a film
@@ -357,24 +419,30 @@ def two_processes(report: Report, device: torch.device, sizes: Sizes) -> None:
 
 
 def training(report: Report, device: torch.device, sizes: Sizes) -> None:
-    """Steps of the optimiser, eagerly, with samples of noise."""
+    """Steps of the optimiser on samples of noise, one operation at a time and as CUDA graphs."""
     base = "embed_dim=64 mid_channels=64 head_channels=64 depths=[2,2] num_heads=[4,4] branches=4"
     full = "embed_dim=120 mid_channels=64 head_channels=64 depths=[6,6,6] num_heads=[6,6,6]"
     wide = " window_size=[3,8,8] branches=4 flow_levels=6 flow_channels=[32,64,32,16]"
-    for name, network, clips in (
-        ("light", "", sizes.clips),
-        ("base", base, sizes.clips),
-        ("full", full + wide, 1),
+    precision = torch.float32 if device.type == "cpu" else torch.bfloat16
+    frames, side = sizes.clip_frames, sizes.clip_side
+    for (name, network, clips), captured in product(
+        (("light", "", sizes.clips), ("base", base, sizes.clips), ("full", full + wide, 1)),
+        (False, True),
     ):
-        frames, side = sizes.clip_frames, sizes.clip_side
-        what = f"{name}, {clips} clips of {frames} frames of {side}x{side}, eager"
+        how = "graph" if captured else "eager"
+        what = f"{name}, {clips} clips of {frames} frames of {side}x{side}, {how}"
+        if captured and device.type == "cpu":
+            report.add("training", what, **{"s a step": "n/a"})
+            continue
         with report.part("training", what):
             overrides = [f"network_g.{word}" for word in network.split()]
             overrides += [f"datasets.train.batch_size_per_gpu={clips}", "train.flow.size=64"]
             options = read_options(Path("IART_light.yml"), tuple(overrides))
-            precision = torch.float32 if device.type == "cpu" else pick_precision("auto", device)
-            cost = step_cost(options, device, precision, frames, side)
-            report.add("training", what, **{"s a step": cost.seconds, "peak MB": cost.memory / 1e6})
+            cost = step_cost(options, device, precision, frames, side, captured=captured)
+            figures: dict[str, Any] = {"s a step": cost.seconds, "peak MB": cost.memory / 1e6}
+            if captured and not cost.replayed:
+                figures["failed"] = "nothing was recorded"
+            report.add("training", what, **figures)
 
 
 PARTS: tuple[tuple[str, Callable[[Report, torch.device, Sizes], None]], ...] = (
@@ -382,6 +450,7 @@ PARTS: tuple[tuple[str, Callable[[Report, torch.device, Sizes], None]], ...] = (
     ("tests", tests),
     ("network", speed),
     ("plain path", against_plain),
+    ("graphs", graphs),
     ("upscale", film),
     ("processes", two_processes),
     ("training", training),

@@ -70,7 +70,7 @@ def test_replays_give_what_was_computed(monkeypatch: pytest.MonkeyPatch):
     enlarger = Enlarger(model, Tiling(4, 1, None))
     replayed = film(model, enlarger)
     assert Again.replays > 1
-    assert 0 < len(enlarger._graphs._kept) <= KEPT
+    assert 0 < enlarger._graphs.count <= KEPT
     monkeypatch.setattr(WindowGraphs, "_suits", lambda *_: False)
     plain = film(model, Enlarger(model, Tiling(4, 1, None)))
     assert all(a.equal(b) for a, b in zip(replayed, plain, strict=True))
@@ -99,7 +99,7 @@ def test_a_graph_holds_for_its_kind_alone():
     assert [seen(4, 4), seen(3, 3)] == [True, True]
     assert not seen(3, 2)  # twice, like the rarest of those that are kept: it stays
     assert [seen(3, 2), seen(4, 4)] == [True, False]
-    assert len(windows._kept) == KEPT
+    assert windows.count == KEPT
 
 
 @pytest.mark.usefixtures("_suited")
@@ -136,7 +136,7 @@ def test_graphs_go_before_pieces_become_smaller(
     enlarger, advance = Enlarger(model, Tiling(4, 1, 12)), IART.advance
     for _ in range(2):
         enlarger.enlarge(clip, slice(0, 4))
-    assert enlarger._graphs._kept
+    assert enlarger._graphs.count
     left = 1
 
     def advanced(self: IART, *args: Any, **keywords: Any) -> Any:
@@ -149,7 +149,7 @@ def test_graphs_go_before_pieces_become_smaller(
     monkeypatch.setattr(IART, "advance", advanced)
     enlarger.enlarge(clip, slice(0, 3))
     assert enlarger.tiling == Tiling(4, 1, 12)
-    assert not enlarger._graphs._kept
+    assert not enlarger._graphs.count
     assert not caplog.records
 
 
@@ -164,7 +164,7 @@ def test_a_gpu_gives_the_same_with_graphs(precision: str, caplog: pytest.LogCapt
     assert isinstance(model, IART)
     enlarger = Enlarger(model, Tiling(4, 1, None))
     replayed = film(model, enlarger)
-    assert enlarger._graphs._kept, caplog.text
+    assert enlarger._graphs.count, caplog.text
     model.graphs = False
     plain = film(model, Enlarger(model, Tiling(4, 1, None)))
     assert all(a.equal(b) for a, b in zip(replayed, plain, strict=True))

@@ -46,6 +46,11 @@ class WindowGraphs:
         self._recorder: Recorder | None = None
         self._is_off = False
 
+    @property
+    def count(self) -> int:
+        """Graphs that are kept."""
+        return len(self._kept)
+
     def advance(
         self,
         model: IART,
