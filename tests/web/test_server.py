@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from iart.web import server
+from iart.web import password, server
 from iart.web.folder import Folder
 from iart.web.jobs import Jobs
-from iart.web.server import Password, hosts_of, is_local, make_app
+from iart.web.password import Password
+from iart.web.server import hosts_of, is_local, make_app
 
 BASE = "http://127.0.0.1:7860"
 
@@ -26,8 +27,8 @@ def client(folder: Folder) -> Iterator[TestClient]:
         yield client
 
 
-def asked(folder: Folder, password: Password | None = None) -> TestClient:
-    app = make_app(folder, Jobs(folder), hosts=hosts_of("127.0.0.1"), password=password)
+def asked(folder: Folder, needed: Password | None = None) -> TestClient:
+    app = make_app(folder, Jobs(folder), hosts=hosts_of("127.0.0.1"), password=needed)
     return TestClient(app, base_url=BASE)
 
 
@@ -116,8 +117,22 @@ def test_uploads_and_forms_are_limited(client: TestClient, folder: Folder, monke
     assert client.post("/gradio_api/queue/join", content=bytes(2**20 + 1)).status_code == 413
 
 
+def test_a_form_names_only_files_that_were_uploaded(client: TestClient, folder: Folder):
+    """Gradio, mounted into an application, would copy what a client names, and fetch addresses."""
+    (folder.own / "uploads" / "link.mkv").symlink_to("/etc/passwd")
+    uploaded = str(folder.own / "uploads" / "a" / "new.mkv")
+    foreign = ["/etc/passwd", "http://evil.example/a.mkv", f"{uploaded}/../../../../a.mkv", ""]
+    foreign += [str(folder.own / "uploads" / "link.mkv"), str(folder.root / "a.mkv")]
+    for path, status in [(uploaded, 404), *((path, 403) for path in foreign), (3, 400)]:
+        for data in ([{"path": path}], [[{"value": {"path": path, "meta": {}}}]]):
+            answer = client.post("/gradio_api/queue/join", json={"data": data})
+            assert answer.status_code == status, (path, answer.text)
+    for body in (b"", b"path", b"[" * 100_000):
+        assert client.post("/gradio_api/queue/join", content=body).status_code == 400
+
+
 def test_a_password_whatever_the_name(folder: Folder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "WRONG_PASSWORD_SECONDS", 0)
+    monkeypatch.setattr(password, "WRONG_PASSWORD_SECONDS", 0)
     client = asked(folder, Password("right: one"))
 
     def status(text: str) -> int:

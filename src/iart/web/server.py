@@ -1,16 +1,13 @@
 """Who may ask the server for what: hosts, origins, a password, uploads; and routes for files."""
 
-import asyncio
-import hashlib
-import hmac
+import json
 import os
 import re
-import secrets
 import socket
-from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -23,13 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from iart.errors import IARTError, OptionsError
 from iart.web.folder import Folder
 from iart.web.jobs import Job, Jobs
+from iart.web.password import Password
 from iart.web.views import STYLE, thumbnail
 
 FIRST_PORT = 7860
 LARGEST_UPLOAD = 20 * 2**30
 LARGEST_UPLOADS = 50 * 2**30
 LARGEST_FORM = 2**20
-WRONG_PASSWORD_SECONDS = 1.0
+_WRITES = ("POST", "PUT", "PATCH")
 _PREVIEW = re.compile(r"[0-9a-f]{16}-(before|after)")
 _PLAYED = {".mp4": "video/mp4", ".webm": "video/webm"}
 _REPORTED = {".html": "text/html", ".mp4": "video/mp4"}
@@ -46,39 +44,6 @@ _FILE_POLICY = (
 _FILES = ("/download/", "/open/", "/report/", "/preview/", "/thumbnail/")
 
 
-class Password:
-    """A password, kept as its scrypt hash."""
-
-    def __init__(self, text: str) -> None:
-        self._salt = secrets.token_bytes(16)
-        self._hash = self._of(text)
-        self._known: set[bytes] = set()  # digests of headers that were right: scrypt is slow
-        self._one_at_a_time = asyncio.Lock()
-
-    async def fits(self, header: str) -> bool:
-        """Whether a header of HTTP Basic has it, whatever the user's name; "no" takes a while."""
-        digest = hashlib.sha256(self._salt + header.encode()).digest()
-        if digest in self._known:
-            return True
-        async with self._one_at_a_time:
-            if await asyncio.to_thread(self._is_right, header):
-                self._known.add(digest)
-                return True
-            await asyncio.sleep(WRONG_PASSWORD_SECONDS)
-            return False
-
-    def _is_right(self, header: str) -> bool:
-        kind, _, encoded = header.partition(" ")
-        try:
-            _, _, text = b64decode(encoded, validate=True).decode().partition(":")
-        except ValueError:
-            return False
-        return kind.lower() == "basic" and hmac.compare_digest(self._of(text), self._hash)
-
-    def _of(self, text: str) -> bytes:
-        return hashlib.scrypt(text.encode(), salt=self._salt, n=2**14, r=8, p=1)
-
-
 class Guard:
     """Refuses what does not come from the page itself, and says so in headers."""
 
@@ -93,7 +58,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        request = Request(scope, receive)
         is_file = scope["path"].startswith(_FILES)
 
         async def with_headers(message: Message) -> None:
@@ -107,6 +72,10 @@ class Guard:
             await send(message)
 
         refusal = await self._refusal(request)
+        if refusal is None and request.method in _WRITES and not _is_upload(request):
+            body = await request.body()
+            refusal = self._foreign_file(body)
+            receive = _once(body, receive)
         await (refusal or self._app)(scope, receive, with_headers)
 
     async def _refusal(self, request: Request) -> Response | None:
@@ -125,21 +94,54 @@ class Guard:
         # Gradio would fetch addresses and serve files by these
         if re.search(r"/(gradio_api/)?(file|proxy|stream)[=/]", path):
             return PlainTextResponse("not served\n", 403)
-        if request.method in ("POST", "PUT", "PATCH"):
-            return self._too_large(request)
-        return None
+        return self._too_large(request) if request.method in _WRITES else None
+
+    def _foreign_file(self, body: bytes) -> Response | None:
+        """Refuse what names a file that was not uploaded: Gradio would copy or fetch it."""
+        try:
+            files = list(_files_in(json.loads(body)))
+            uploads = (self._folder.own / "uploads").resolve()
+            are_ours = all(Path(file).resolve().is_relative_to(uploads) for file in files)
+        except (ValueError, TypeError, RecursionError, OSError):
+            return PlainTextResponse("JSON is needed\n", 400)
+        return None if are_ours else PlainTextResponse("no file of an upload\n", 403)
 
     def _too_large(self, request: Request) -> Response | None:
         length = request.headers.get("content-length", "")
         if not length.isdecimal():
             return PlainTextResponse("a length is needed\n", 411)
-        if request.scope["path"].rstrip("/").endswith("/upload"):
+        if _is_upload(request):
             files = (self._folder.own / "uploads").rglob("*")
             used = sum(file.stat().st_size for file in files if file.is_file())
             is_much = int(length) > min(LARGEST_UPLOAD, LARGEST_UPLOADS - used)
         else:
             is_much = int(length) > LARGEST_FORM
         return PlainTextResponse("too large\n", 413) if is_much else None
+
+
+def _is_upload(request: Request) -> bool:
+    return request.scope["path"].rstrip("/").endswith("/upload")
+
+
+def _files_in(content: Any) -> Iterator[str]:
+    """What Gradio takes for the path of a file, wherever it stands."""
+    if isinstance(content, dict):
+        if "path" in content:
+            yield content["path"]
+        content = list(content.values())
+    if isinstance(content, list):
+        for inner in content:
+            yield from _files_in(inner)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """What the application receives after its body was read."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
 
 
 def make_app(folder: Folder, jobs: Jobs, *, hosts: list[str], password: Password | None) -> FastAPI:
