@@ -41,7 +41,7 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a network; a run that stopped goes on where it was saved last."""
+    """Train a network; run the same command again to resume from the last checkpoint."""
     left = "all is saved, the same command goes on"
     with reported(quiet=quiet, verbose=verbose, interrupted=left):
         import logging

@@ -60,7 +60,7 @@ class Page:
         folder = self._folder
         self._source = gr.Dropdown(folder.sources(), label="Video", value=None, elem_id="source")
         with gr.Row():
-            self._again = gr.Button("Look again", size="sm")
+            self._again = gr.Button("Refresh the list", size="sm")
             self._upload = gr.UploadButton("Add a video", size="sm", file_types=["video"])
         self._model = gr.Dropdown(folder.models(), value=AUTO, label="Model")
         self._container = gr.Dropdown(list(CONTAINERS), value="mkv", label="Container")
@@ -143,6 +143,9 @@ class Page:
         def stop(id_: str, event: gr.EventData) -> list[Any]:
             if not isinstance(event._data, dict) or event._data.get("action") != "stop":
                 return [gr.skip()] * 3
+            return leave(id_)
+
+        def leave(id_: str) -> list[Any]:
             self._previews.stop(id_)
             return ["", "", ""]
 
@@ -185,6 +188,7 @@ class Page:
         self._look.click(look, asked, [*told, self._preview, self._shown], **_SHOWN)
         stopped = [self._preview, self._shown, self._viewer]
         self._viewer.click(stop, self._preview, stopped, **_QUIET)
+        self._source.change(leave, self._preview, stopped, **_QUIET)  # it is of another video
         self._start.click(start, form, [*told, self._command], **_SHOWN)
         self._again.click(again, None, [self._source, self._model], **_QUIET)
         self._upload.upload(add, self._upload, [*told, self._source], **_SHOWN)
@@ -226,12 +230,14 @@ class Page:
 
     def _compare(self) -> None:
         names = self._folder.sources()
-        gr.Markdown("Two videos, and a third that is the truth if there is one.")
+        gr.Markdown(
+            "Two videos, and a reference if there is one: the original that both are scored by."
+        )
         with gr.Row():
             chosen = [gr.Dropdown(names, value=None, label=label) for label in ("First", "Second")]
             chosen.append(gr.Dropdown(["", *names], value="", label="Reference (optional)"))
         with gr.Row():
-            again = gr.Button("Look again", size="sm")
+            again = gr.Button("Refresh the list", size="sm")
             begin = gr.Button("Compare", variant="primary", elem_id="compare")
         self._compared, self._reported = gr.State(""), gr.State("")
         problem = gr.HTML(elem_id="compare-error")

@@ -200,6 +200,7 @@ pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--border-color-pri
 .before-after.actual .window { overflow: auto; max-height: 75vh; }
 .before-after.actual .stack { width: max-content; }
 .before-after.actual video { width: auto; max-width: none; }
+.before-after figcaption > * { margin: 0; }
 .before-after [aria-pressed=true] { font-weight: 700; }
 .before-after .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
 .before-after .stack::after { content: ""; position: absolute; inset: 0 auto 0 var(--at);
