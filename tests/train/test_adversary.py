@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from iart.errors import TrainingError
+from iart.train import adversary
 from iart.train.discriminators import SpectralConv, advance, new_discriminator
 from iart.train.losses.adversarial import (
     cutmix_masks,
@@ -20,6 +22,7 @@ from iart.train.options.losses import ConsistencyOptions, GANOptions
 from iart.train.options.network import DiscriminatorOptions
 from tests.train.tiny import adversarial, assert_same, folder_of, options, run, state_of
 
+ALONE = {"train__gan_opt": {}, "train__optim_d": {"lr": 1e-3}}
 KINDS = ("UNetDiscriminatorSN", "CIPLABUnetD", "PatchDiscriminatorSN")
 
 
@@ -139,13 +142,10 @@ def test_the_network_waits_for_its_discriminators():
 
 @pytest.mark.usefixtures("folder")
 def test_losses_that_start_later_change_nothing_before():
-    later = {"type": "GANLoss", "start_iter": 5}
+    later = {"train__gan_opt": {"start_iter": 5}}
     run(options(name="without"))
-    sections = {
-        "network_d": {"type": "PatchDiscriminatorSN", "num_feat": 4},
-        "train__gan_opt": later, "train__optim_d": {"lr": 1e-3},
-    }  # fmt: skip
-    run(options(**sections))
+    network = {"type": "PatchDiscriminatorSN", "num_feat": 4}
+    run(options(network_d=network, **{**ALONE, **later}))
     assert_same(state_of()["model"], state_of("without")["model"])
 
 
@@ -173,11 +173,41 @@ def test_high_losses_leave_pictures():
         ({"network_d": {"type": KINDS[0]}, "train__gan_opt": {}}, "needs train.optim_d"),
         ({"train__consistency_opt": {}}, "needs a U-Net"),
         ({"train__feature_matching_opt": {}}, "L1Loss needs network_d"),
+        (adversarial(datasets__train__gt_size=28), "crops of 28 pixels are too small"),
+        (
+            {"train__perceptual_opt": {"weights": "x"}, "datasets__train__gt_size": 16},
+            "crops of 16 pixels are too small",
+        ),
     ],
 )
 def test_sections_that_do_not_go_together(changes: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         options(**changes)
+
+
+@pytest.mark.usefixtures("folder")
+def test_spectral_norm_moves_once_in_a_step_of_the_discriminator(monkeypatch: pytest.MonkeyPatch):
+    moved: list[object] = []
+
+    def counted(discriminator: nn.Module) -> None:
+        moved.append(discriminator)
+        advance(discriminator)
+
+    monkeypatch.setattr(adversary, "advance", counted)
+    steps = {"train__gradient_accumulation_steps": 2, "train__d_gradient_accumulation_steps": 4}
+    run(options(**adversarial(**steps)))  # 4 steps of the network, 2 of either discriminator
+    assert len(moved) == 2 * 2
+    assert len(set(moved)) == 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_discriminator_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> Tensor:
+        return torch.tensor(math.nan, requires_grad=True)
+
+    monkeypatch.setattr(adversary, "discriminator_loss", broken)
+    with pytest.raises(TrainingError, match=r"^loss/gan_discriminator is nan at step 0: 'exp"):
+        run(options(network_d={"type": KINDS[0], "num_feat": 2}, **ALONE))
 
 
 def test_logits_are_finite_for_black():

@@ -182,7 +182,7 @@ def test_the_command(folder: Path):
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 0, found.output
     assert "training set    2 clips of 96×64 and 24×16" in found.stdout
-    assert found.stderr == "nothing is in the way\n"
+    assert found.stderr == "check passed: no problems found\n"
     for image in (folder / "lq").rglob("*.png"):
         image.write_bytes(b"")
     found = CliRunner().invoke(app, [*command, "datasets.train.dataroot_gt=elsewhere"])
@@ -268,14 +268,15 @@ def test_losses_are_weighed():
         train__fft_opt={"loss_weight": 0.0}, train__temporal_opt={"start_iter": 50},
         train__gan_opt={"loss_weight": 0.1, "start_iter": 90}, train__optim_d={"lr": 1e-4},
         network_d={"type": "UNetDiscriminatorSN", "num_feat": 2},
+        train__feature_matching_opt={"loss_weight": 0.1},
     )  # fmt: skip
     assert report.problems == []
     lines = dict(report.lines)
     assert lines["loss fft"] == "0, gradient 0, 0% of all"
     shares = []
-    for name in ("pixel", "temporal", "gan"):
+    for name in ("pixel", "temporal", "gan", "feature_matching"):
         found = re.fullmatch(r"[\d.e-]+, gradient ([\d.e-]+), (\d+)% of all", lines[f"loss {name}"])
         assert found
         assert float(found[1]) > 0
         shares.append(int(found[2]))
-    assert 98 <= sum(shares) <= 102
+    assert 97 <= sum(shares) <= 103

@@ -12,6 +12,7 @@ from torch import Tensor
 from iart.errors import OptionsError
 from iart.evaluate.metrics.features import VGG_BLOCKS, FeatureNetwork
 from iart.train.losses.perceptual import gram, layer_names
+from iart.train.options.losses import PerceptualOptions
 from iart.train.options.recipe import RecipeOptions
 from tests.train.tiny import Sum
 
@@ -132,7 +133,13 @@ def test_perceptual_loss_by_hand(weights: Path):
     expected = 0.05 * (0.5 * F.mse_loss(a1, b1) + F.mse_loss(a2, b2))
     for weight, x, y in ((0.5, a1, b1), (1.0, a2, b2)):
         expected = expected + 2.0 * weight * F.mse_loss(gram(x), gram(y))
-    torch.testing.assert_close(objective(perceptual_opt=both)(a, b), expected)
+    whole = objective(perceptual_opt=both)
+    torch.testing.assert_close(whole(a, b), expected)
+    assert list(whole.terms(a, b)) == ["perceptual", "style"]  # each is logged and weighed
+    plain = PerceptualOptions.model_validate({"weights": weights})
+    assert plain.layer_weights == {"conv5_4": 1.0}
+    with pytest.raises(ValueError, match="give perceptual_weight or style_weight"):
+        objective(perceptual_opt=perceptual(weights, perceptual_weight=0.0))
 
 
 def test_style_and_ranges(weights: Path):

@@ -41,7 +41,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch
         run(options(logger__save_checkpoint_freq=1))
     message = str(caught.value)
     file = "'experiments/tiny/nonfinite-step2.pt'"
-    assert f"loss is nan at step 2: {file} has the batch (clip '00" in message
+    assert f"loss is nan, loss/pixel is nan at step 2: {file} has the batch (clip '00" in message
     assert_same(state_of(), state_of("two"))  # as before that step
     left = torch.load(folder_of() / "nonfinite-step2.pt", weights_only=True)
     assert left["step"] == 2
@@ -64,7 +64,9 @@ def test_steps_that_are_not_finite_can_be_left_out(monkeypatch: pytest.MonkeyPat
     steps = {int(s["step"]) for s in state["optimizer"]["state"].values()}
     assert steps == {3}
     add_to_loss(monkeypatch, 1, lambda _: math.inf)
-    with pytest.raises(TrainingError, match=r"loss is inf at step 4 \(2 such steps\)"):
+    with pytest.raises(
+        TrainingError, match=r"loss is inf, loss/pixel is inf at step 4 \(2 such steps\)"
+    ):
         run(options(train__total_iter=6, **skipping))
 
 

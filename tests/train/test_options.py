@@ -358,7 +358,7 @@ def test_files_that_a_run_starts_from(path: Path, tmp_path: Path):
     assert shipped is not None
     assert shipped.name == "light.safetensors"
     perceptual = "train.perceptual_opt={layer_weights: {conv5_4: 1}"
-    assert missing(perceptual + "}").endswith("layout, or pass train.perceptual_opt=null")
+    assert missing(perceptual + "}").endswith("or pass train.perceptual_opt=null")
     assert "weights: there is no file" in missing(perceptual + ", weights: vgg.pth}")
     (tmp_path / "vgg.pth").touch()
     require_files(read_options(path, (f"{perceptual}, weights: {tmp_path}/vgg.pth}}",)))

@@ -152,6 +152,20 @@ def test_two_processes_with_discriminators_are_one_with_twice_the_batch():
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_between_two_steps_of_their_discriminators():
+    """Gradients that wait are those of all processes, though the first alone saves them."""
+    chosen = adversarial(
+        train__d_gradient_accumulation_steps=3, logger__save_checkpoint_freq=1,
+        train__net_d_init_iters=1,
+    )  # fmt: skip
+    together(2, name="straight", **chosen)
+    together(2, name="stopped", train__total_iter=2, **chosen)
+    assert state_of("stopped")["discriminators"]["gan"]["done"] == 2
+    together(2, name="stopped", **chosen)
+    assert_same(state_of("stopped"), state_of("straight"))
+
+
+@pytest.mark.slow
 def test_two_processes_accumulate():
     """2 processes × 2 micro-batches are 1 process with a batch of 4, in gradients as well."""
     run(options(name="one", datasets__train__batch_size_per_gpu=4))
@@ -253,7 +267,10 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all(folder: Path):
     )
     assert done.returncode == 1
     file = "experiments/two/nonfinite-step0-process1.pt"
-    assert f"TrainingError: loss is nan at step 0: '{file}' has the batch" in done.stderr
+    assert (
+        f"TrainingError: loss is nan, loss/pixel is nan at step 0: '{file}' has the batch"
+        in done.stderr
+    )
     assert torch.load(file, weights_only=True)["step"] == 0
     assert len(list(folder_of("two").glob("nonfinite*"))) == 1
 

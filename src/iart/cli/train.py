@@ -81,4 +81,4 @@ def _check(options: "TrainingOptions", device: str, devices: int | None, *, quie
         say(f"{more} more problems")
     if report.problems:
         raise Exit(1)
-    say("nothing is in the way")
+    say("check passed: no problems found")

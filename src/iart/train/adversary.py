@@ -4,6 +4,7 @@ terms   in the network's step: adversarial loss and feature matching
 learn   afterwards: a discriminator learns of the same micro-batch
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from iart.train.options.losses import ConsistencyOptions, FeatureMatchingOptions
 from iart.train.options.network import DiscriminatorOptions
 from iart.train.options.recipe import OptimOptions
 from iart.train.options.run import TrainingOptions
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -131,20 +134,35 @@ class Adversary:
         loss = torch.stack(list(terms.values())).sum()
         self.scaler.scale(loss / self.accumulate).backward()
         self.done += 1
-        if self.done == self.accumulate:
+        if self.done >= self.accumulate:
             self._move(rate)
         return {name: term.detach() for name, term in terms.items()}
+
+    def share(self) -> bool:
+        """Bring waiting gradients to their mean over processes, which each has to ask for.
+
+        Then the state of one process is that of all.
+
+        Returns:
+            Whether they are finite.
+        """
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if not gradients:
+            return True
+        mean = mean_over_processes(parameters_to_vector(gradients))
+        vector_to_parameters(mean, gradients)
+        return bool(mean.isfinite().all())
 
     def _move(self, rate: float) -> None:
         """Take the gradients' mean over processes, and move the weights, if it is finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        mean = mean_over_processes(parameters_to_vector(gradients))
-        vector_to_parameters(mean, gradients)
+        finite = self.share()
         # A scaler looks for itself; without one, a step that is not finite is left out.
-        if self.scaler.is_enabled() or bool(mean.isfinite().all()):
+        if finite or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
+        else:
+            _log.warning("a gradient of discriminator %s is not finite: step left out", self.name)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done = 0

@@ -104,8 +104,9 @@ def obstacles(options: TrainingOptions) -> list[str]:
         wanted.append((file.option, file.path, file.without))
         if file.path is None:
             lines.append(
-                f"{file.option} is missing: name a file of {file.what}'s weights in torchvision's "
-                f"layout, or pass {file.without}"
+                f"{file.option} is missing: name a file with the weights of {file.what}, in "
+                f"{file.layout} layout (docs/training.md says where they are), or pass "
+                f"{file.without}"
             )
     own_flow = pretrained is None and flow is None
     if options.train.flow and own_flow and not isinstance(options.datasets.train, SceneOptions):

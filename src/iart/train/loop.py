@@ -212,19 +212,19 @@ class _Run:
                 # Here all processes learn of all losses, so that they decide alike what follows.
                 means, ended = self.shared(losses.mean(), norm, *terms.values())
                 loss, length, *parts = means
+                by_name = dict(zip(terms, parts, strict=True))
                 # float16 has infinite gradients now and then: its scaler leaves those steps out.
                 scaled = state.scaler.is_enabled()
-                if math.isfinite(loss) and (scaled or math.isfinite(length)):
+                if all(map(math.isfinite, (loss, *parts) if scaled else means)):
                     update.move()
                 else:
-                    self.refuse(loss, losses, used)
+                    self.refuse(loss, by_name, losses, used)
                     update.leave_out()
 
                 samples = sum(len(batch.origins) for batch in used) * self.fabric.world_size
                 state.step += 1
                 state.samples += samples
                 waited = sum(batch.wait_seconds for batch in used)
-                by_name = dict(zip(terms, parts, strict=True))
                 numbers = state.step, loss, rates[0], length
                 log.step(*numbers, samples=samples, waited=waited, terms=by_name)
 
@@ -275,10 +275,24 @@ class _Run:
             )
             for name, term in terms.items():
                 means[name] += term.detach() / count
+        for adversary in state.adversaries:
+            adversary.share()
         return used, torch.stack(losses), means, norm
 
-    def refuse(self, loss: float, losses: Float[Tensor, " micro"], used: list[Batch]) -> None:
+    def refuse(
+        self,
+        loss: float,
+        parts: dict[str, float],
+        losses: Float[Tensor, " micro"],
+        used: list[Batch],
+    ) -> None:
         """Leave out a step that is not finite, or end the run; what caused it is kept in files.
+
+        Args:
+            loss: the mean over all processes.
+            parts: each kind of loss, as a mean over all processes, discriminators' own too.
+            losses: of this process's micro-batches.
+            used: these.
 
         Raises:
             TrainingError: `on_nonfinite` is to stop, or its limit is reached.
@@ -293,7 +307,9 @@ class _Run:
                 f"'{path}' has the batch ({'; '.join(o.place() for b in used for o in b.origins)})"
             )
         causes = "; ".join(filter(None, gathered(cause)))
-        what = f"loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
+        named = {"loss": loss, **{f"loss/{name}": value for name, value in parts.items()}}
+        broken = [f"{name} is {x}" for name, x in named.items() if not math.isfinite(x)]
+        what = ", ".join(broken) or "the gradient is not finite"
         state.nonfinite += 1
         if recipe.on_nonfinite == "skip" and state.nonfinite <= recipe.nonfinite_limit:
             if self.main:

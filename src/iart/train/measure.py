@@ -13,6 +13,8 @@ from itertools import count
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from iart.data.loader import Batch
 from iart.data.pairs import SCALE
@@ -198,6 +200,9 @@ def _growing(batch: int, side: int) -> Iterator[tuple[int, int]]:
 
 # ---- losses
 
+WEIGHED_FRAMES, WEIGHED_SIDE = 5, 32
+"""Part of a sample that losses are weighed on, at most: frames, and a side of low resolution."""
+
 
 @dataclass(frozen=True)
 class Magnitude:
@@ -219,7 +224,7 @@ class Magnitude:
 def loss_magnitudes(
     options: TrainingOptions, sample: Sample, device: torch.device
 ) -> list[Magnitude]:
-    """Measure all losses on a sample enlarged by bicubic, where training begins.
+    """Measure all losses on the middle of a sample enlarged by bicubic, where training begins.
 
     All count as on; flow and discriminators are untrained.
 
@@ -229,12 +234,18 @@ def loss_magnitudes(
     torch.manual_seed(options.manual_seed)
     config = options.network_g.config()
     flow = SpyNet(config.flow_channels, config.flow_levels).requires_grad_(False).to(device)
-    truth = (sample.gt.float() / 255)[None].to(device)
-    output = imresize(sample.lq.float() / 255, float(SCALE))[None].to(device).requires_grad_()
+    low, high = (
+        _middle(clip, scale).to(device).float() / 255
+        for clip, scale in ((sample.lq, 1), (sample.gt, SCALE))
+    )
+    truth, output = high[None], imresize(low, float(SCALE))[None].requires_grad_()
     adversaries = new_adversaries(options, flow, torch.float32)
     terms = Objective(options.train, device, flow, adversaries).terms(output, truth)
     lengths = {
-        name: torch.linalg.vector_norm(torch.autograd.grad(term, output)[0]).item()
+        name: torch.linalg.vector_norm(
+            # The graph stays: losses share networks that measure, and judgements.
+            torch.autograd.grad(term, output, retain_graph=True)[0]
+        ).item()
         if term.requires_grad
         else 0.0
         for name, term in terms.items()
@@ -244,3 +255,13 @@ def loss_magnitudes(
         Magnitude(name, term.item(), lengths[name], lengths[name] / whole)
         for name, term in terms.items()
     ]
+
+
+def _middle(clip: UInt8[Tensor, "t 3 h w"], scale: int) -> UInt8[Tensor, "n 3 _ _"]:
+    """The first frames of a clip of `scale` times low resolution, cropped to the middle."""
+    sides = [side // scale for side in clip.shape[-2:]]
+    rows, columns = (
+        slice(scale * start, scale * (start + WEIGHED_SIDE))
+        for start in (max(side - WEIGHED_SIDE, 0) // 2 for side in sides)
+    )
+    return clip[:WEIGHED_FRAMES, :, rows, columns]

@@ -28,7 +28,10 @@ from iart.train.options.recipe import RecipeOptions
 from iart.train.options.run import TrainingOptions
 from iart.train.state import TrainState
 
-_KINDS: dict[str, Callable[[Any], Callable[[Tensor, Tensor], Tensor]]] = {
+_Loss = Callable[[Tensor, Tensor], Tensor | dict[str, Tensor]]
+"""Of outputs and ground truth: the loss, or its parts by their names."""
+
+_KINDS: dict[str, Callable[[Any], _Loss]] = {
     "pixel_opt": pixel_loss,
     "fft_opt": FFTLoss,
     "fft_high_opt": FFTLoss,
@@ -63,7 +66,7 @@ class Objective:
             OptionsError: a loss names no file of weights, or one that cannot be used.
         """
         self._adversaries = adversaries
-        self._losses: list[tuple[str, Any, Callable[[Tensor, Tensor], Tensor]]] = []
+        self._losses: list[tuple[str, Any, _Loss]] = []
         for key, section in train.losses():
             if key == "temporal_opt":
                 if flow is None:
@@ -93,12 +96,11 @@ class Objective:
             step: steps done before.
         """
         output, truth = output.float(), truth.float()
-        active = self.active(step)
-        terms = {
-            name: getattr(section, "loss_weight", 1.0) * loss(output, truth)
-            for name, section, loss in self._losses
-            if name in active
-        }
+        active, terms = self.active(step), dict[str, Tensor]()
+        for name, section, loss in self._losses:
+            if name in active:
+                found = loss(output, truth)
+                terms |= found if isinstance(found, dict) else {name: section.loss_weight * found}
         for adversary in self._adversaries:
             terms |= adversary.terms(output, truth, step)
         return terms

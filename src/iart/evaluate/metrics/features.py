@@ -103,19 +103,21 @@ class ImageNetColors(nn.Module):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights in torchvision's layout.
+    """A file of weights of a network that measures.
 
     Attributes:
         option: that names it, such as "train.lpips_opt.weights".
         path: of the file; None if the option names none.
         what: it should hold, such as "VGG-19".
         advice: what to do if it cannot be used; None: that of option files.
+        layout: whose names its tensors have.
     """
 
     option: str
     path: Path | None
     what: str
     advice: str | None = None
+    layout: str = "torchvision's"
 
     @property
     def without(self) -> str:
@@ -128,8 +130,8 @@ class WeightsFile:
         Raises:
             OptionsError: no file is named, or it is missing, damaged or of another network.
         """
-        layout = "Name a file in torchvision's layout, or train without"
-        instead = self.advice or f"{layout}: {self.without}"
+        words = f"Name a file in {self.layout} layout, or train without: {self.without}"
+        instead = self.advice or words
         if self.path is None:
             raise OptionsError(f"{self.option} names no file of {self.what}. {instead}")
         try:

@@ -5,12 +5,13 @@ sets, by the sliced Wasserstein distance: patches of a map are projected on rand
 numbers of each direction are sorted, and mean |a − b| is taken: scale · Σ over layers of
 SWD(amplitudes) + phase_weight · SWD(phases).
 
-The directions are fixed by a seed, patch_size × patch_size × channels with length 1.
+The directions are fixed by a seed, patch_size × patch_size × channels with length 1. Frames are
+compared one by one, so that neither the batch nor its share on a process changes a value.
 """
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -47,6 +48,13 @@ def sliced_distance(
     return total / len(projections)
 
 
+def phases(spectrum: Complex[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Angles in (−π, π]; of numbers that are real but for rounding 0 or π, never −π."""
+    rounding = 1e-6 * spectrum.abs().amax(dim=(-2, -1), keepdim=True)
+    imaginary = torch.where(spectrum.imag.abs() > rounding, spectrum.imag, 0.0)
+    return torch.complex(spectrum.real + 0.0, imaginary).angle()  # −0 + 0 = 0
+
+
 class FrequencyDistributionLoss(nn.Module):
     """The loss of a section `fdl_opt`; maps smaller than a patch are left out."""
 
@@ -66,10 +74,8 @@ class FrequencyDistributionLoss(nn.Module):
         self, output: Float[Tensor, "b t 3 h w"], truth: Float[Tensor, "b t 3 h w"]
     ) -> Float[Tensor, ""]:
         """The loss of a batch."""
-        a, b = output.flatten(0, 1), truth.flatten(0, 1)
-        size = self.options.frame_chunk_size or len(a)
-        pairs = zip(a.split(size), b.split(size), strict=True)
-        # What a chunk needs for its gradient is computed again: memory is that of one chunk.
+        pairs = zip(output.flatten(0, 1).split(1), truth.flatten(0, 1).split(1), strict=True)
+        # What a frame needs for its gradient is computed again: memory is that of one frame.
         parts = [checkpoint(self._distances, *pair, use_reentrant=False) for pair in pairs]
         return self.options.scale_factor * reduced(torch.cat(parts), self.options.reduction)
 
@@ -82,7 +88,7 @@ class FrequencyDistributionLoss(nn.Module):
                 continue
             projections = self.get_buffer(f"projections{i}")
             x, y = (torch.fft.fft2(m) for m in maps)
-            for part, weight in ((torch.abs, 1.0), (torch.angle, options.phase_weight)):
+            for part, weight in ((torch.abs, 1.0), (phases, options.phase_weight)):
                 distance = sliced_distance(
                     part(x), part(y), projections, stride=options.stride, chunk=options.chunk_size
                 )

@@ -67,21 +67,21 @@ class PerceptualLoss(nn.Module):
 
     def forward(
         self, output: Float[Tensor, "b t 3 h w"], truth: Float[Tensor, "b t 3 h w"]
-    ) -> Float[Tensor, ""]:
-        """The loss of a batch."""
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The loss of a batch in its parts, "perceptual" and "style", with their weights."""
         options = self.options
         seen = self.vgg(output.flatten(0, 1))
         with torch.no_grad():
             expected = self.vgg(truth.flatten(0, 1))
-        loss = output.new_zeros(())
-        for weight, a, b in zip(options.layer_weights.values(), seen, expected, strict=True):
-            if options.perceptual_weight:
-                distance = _distance(a, b, options.criterion)
-                loss = loss + options.perceptual_weight * weight * distance
-            if options.style_weight:
-                distance = _distance(gram(a), gram(b), options.criterion)
-                loss = loss + options.style_weight * weight * distance
-        return loss
+        layers = list(zip(options.layer_weights.values(), seen, expected, strict=True))
+        parts = {}
+        if options.perceptual_weight:
+            distances = [w * _distance(a, b, options.criterion) for w, a, b in layers]
+            parts["perceptual"] = options.perceptual_weight * torch.stack(distances).sum()
+        if options.style_weight:
+            distances = [w * _distance(gram(a), gram(b), options.criterion) for w, a, b in layers]
+            parts["style"] = options.style_weight * torch.stack(distances).sum()
+        return parts
 
 
 def gram(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c c"]:

@@ -54,6 +54,13 @@ class LoaderOptions(Section):
     """Samples per process and micro-batch."""
     dataset_enlarge_ratio: PositiveInt = 1
     """How often an epoch shows every item of the set."""
+    gt_size: CropSide = 256
+    """Side of the crop, in pixels of ground truth."""
+
+    @property
+    def smallest_crop(self) -> int:
+        """Side in pixels of ground truth."""
+        return self.gt_size
 
 
 class DegradationOptions(Section):
@@ -150,8 +157,6 @@ class PairedOptions(LoaderOptions):
     """Where frames are stored."""
     num_frame: Frames = -1
     """Frames of a sample; -1: all of the clip."""
-    gt_size: CropSide = 256
-    """Side of the crop, in pixels of ground truth."""
     interval_list: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
     """Distances between successive frames of a sample, one of which is drawn."""
     random_reverse: bool = False
@@ -210,6 +215,11 @@ class DVDOptions(PairedOptions):
     """Sides of crops in pixels of ground truth, one of which is drawn; null: gt_size."""
     patch_probs: tuple[Share, ...] = ()
     """Probability of each of patch_sizes; 1 in all."""
+
+    @property
+    def smallest_crop(self) -> int:
+        """See `LoaderOptions`."""
+        return min(self.patch_sizes or (self.gt_size,))
 
     def conflicts(self) -> Iterator[str]:
         """See `Section`."""

@@ -14,7 +14,7 @@ from pydantic import (
 
 from iart.evaluate.metrics.features import WeightsFile
 from iart.evaluate.metrics.lpips import NETWORKS
-from iart.train.options.section import LPIPS, FilePath, Section, Share
+from iart.train.options.section import FDL, LPIPS, FilePath, Section, Share
 
 
 def _whatever_case(value: Any) -> Any:
@@ -60,7 +60,12 @@ class LPIPSNetworkOptions(Section):
         what = NETWORKS[self.net_type][1]
         return (
             WeightsFile(f"{place}.weights", self.weights, what),
-            WeightsFile(f"{place}.linear_weights", self.linear_weights, f"LPIPS for {what}"),
+            WeightsFile(
+                f"{place}.linear_weights",
+                self.linear_weights,
+                f"LPIPS 0.1 with {what}",
+                layout="LPIPS's",
+            ),
         )
 
 
@@ -116,6 +121,8 @@ class FocalFrequencyOptions(LossOptions):
 class FrequencyDistributionOptions(VGGOptions, LossOptions):
     """Sliced Wasserstein distance between spectra of VGG's features."""
 
+    known: ClassVar = FDL
+
     type: Literal["FDLLoss"] = "FDLLoss"
     """The loss's kind."""
     model: Annotated[Literal["vgg"], BeforeValidator(_whatever_case)] = "vgg"
@@ -132,8 +139,6 @@ class FrequencyDistributionOptions(VGGOptions, LossOptions):
     """Mean or sum over frames."""
     chunk_size: PositiveInt | None = None
     """Directions computed at once, which saves memory; null: all."""
-    frame_chunk_size: PositiveInt | None = None
-    """Frames computed at once, which saves memory; null: all."""
     scale_factor: NonNegativeFloat = 1.0
     """Another factor of this loss."""
 
@@ -197,7 +202,9 @@ class PerceptualOptions(VGGOptions):
 
     type: Literal["PerceptualLoss"] = "PerceptualLoss"
     """The loss's kind."""
-    layer_weights: Annotated[dict[str, NonNegativeFloat], Field(min_length=1)]
+    layer_weights: Annotated[dict[str, NonNegativeFloat], Field(min_length=1)] = Field(
+        default_factory=lambda: {"conv5_4": 1.0}
+    )
     """Weight of each layer's features, such as {conv5_4: 1}: before the layer's ReLU."""
     vgg_type: Literal["vgg19"] = "vgg19"
     """The network."""
@@ -209,6 +216,11 @@ class PerceptualOptions(VGGOptions):
     """Mean absolute, mean squared or Frobenius distance."""
     start_iter: NonNegativeInt = 0
     """Steps before this loss is switched on."""
+
+    def conflicts(self) -> Iterator[str]:
+        """See `Section`."""
+        if not self.perceptual_weight + self.style_weight:
+            yield "give perceptual_weight or style_weight a value above 0"
 
 
 # ---- adversarial training

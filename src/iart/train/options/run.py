@@ -15,6 +15,9 @@ from iart.train.options.recipe import RecipeOptions
 from iart.train.options.section import PATH, TOP, VAL, FilePath, Section, null_is
 from iart.weights.load import located, model_names
 
+NETWORKS_SIDE = 32
+"""Side of the smallest crops that all networks of losses take, in pixels of ground truth."""
+
 
 def _shipped_file(value: Any) -> Any:
     """The file behind the name of weights that ship; a file of that name comes first."""
@@ -180,6 +183,16 @@ class TrainingOptions(Section):
                 f"train.feature_matching_opt of type {recipe.feature_matching_opt.type} has no "
                 "discriminator: L1Loss needs network_d, CIPLABFeatureMatchingLoss a CIPLABUnetD"
             )
+        judged = any(section.files("") for _, section in recipe.losses()) or self.network_d
+        side = self.datasets.train.smallest_crop
+        if side < NETWORKS_SIDE and (judged or self.network_d2):
+            yield (
+                f"datasets.train: crops of {side} pixels are too small for losses by networks and "
+                f"for discriminators, which take {NETWORKS_SIDE} at least"
+            )
+        focal = recipe.focal_freq_opt
+        if focal is not None and focal.patch_factor > side:
+            yield f"train.focal_freq_opt.patch_factor is above the crops' {side} pixels"
         multiple = 2 ** (self.network_g.flow_levels - 1)
         flow = recipe.flow
         if flow and flow.total_iter and (flow.size % multiple or flow.size < 2 * multiple):

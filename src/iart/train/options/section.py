@@ -277,6 +277,7 @@ VAL = {
         unless=(None, False),
     ),
 }
+FDL = not_needed("frames are compared one by one, in the memory of one", "frame_chunk_size")
 LPIPS = {
     **not_needed("losses are on the run's device", "use_gpu"),
     **refused("the loss is a mean over places", "spatial", unless=(None, False)),
