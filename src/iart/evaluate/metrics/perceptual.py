@@ -79,7 +79,8 @@ def load_perceptual(name: str, device: torch.device, folder: Path | None = None)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{name} is not computed: there is no module '{error.name}'. It comes with"
-            f" `pip install {library.package} torchvision`"
+            f" `pip install {library.package} torchvision`; or name a folder of weights"
+            " (--metric-weights)"
         ) from error
     # Old torchvision, no network, damaged weights: what a library raises then is open.
     except Exception as error:
