@@ -1,6 +1,6 @@
 """What each loss of training costs: processor time and memory of its value and gradient.
 
-    python benchmarks/losses.py [--frames 5] [--side 128] [--repeats 3]
+    python benchmarks/losses.py [--frames 5] [--side 128] [--repeats 3] [--only fdl]
 
 prints a Markdown table for one clip of ground truth on one thread of the CPU; every loss in a
 process of its own, with the defaults of its section and random weights. Memory is what the process
@@ -43,11 +43,21 @@ LOSSES: dict[str, dict[str, Any]] = {
     "focal_freq_opt": {},
     "temporal_opt": {},
     "perceptual_opt": {"layer_weights": {"conv5_4": 1}, "weights": "vgg19"},
+    "perceptual_opt, with style": {"style_weight": 1.0, "weights": "vgg19"},
     "lpips_opt": {"weights": "alex", "linear_weights": "alex_linear"},
     "convnext_opt": {"weights": "convnext"},
     "fdl_opt": {"weights": "vgg19"},
 }
-DISCRIMINATORS = ("UNetDiscriminatorSN", "CIPLABUnetD", "PatchDiscriminatorSN")
+DISCRIMINATORS: dict[str, dict[str, Any]] = {
+    "UNetDiscriminatorSN": {},
+    "CIPLABUnetD": {},
+    "PatchDiscriminatorSN": {},
+    "PatchDiscriminatorSN, 3 frames": {"network_d": {"frames": 3}},
+    "UNetDiscriminatorSN, matching": {"train": {"feature_matching_opt": {}}},
+    "UNetDiscriminatorSN, CutMix": {
+        "train": {"consistency_opt": {"cutmix_prob_max": 1.0, "cutmix_prob_scale": 1}}
+    },
+}
 
 
 def write_weights(folder: Path) -> None:
@@ -75,14 +85,15 @@ def options(folder: Path, key: str) -> TrainingOptions:
         "datasets": {"train": {"type": "SceneDataset", "dataroot_gt": "none"}},
     }  # fmt: skip
     if key in DISCRIMINATORS:
-        tree["network_d"] = {"type": key}
-        recipe |= {"pixel_opt": LOSSES["pixel_opt"], "gan_opt": {}}
+        more = DISCRIMINATORS[key]
+        tree["network_d"] = {"type": key.partition(",")[0], **more.get("network_d", {})}
+        recipe |= {"pixel_opt": LOSSES["pixel_opt"], "gan_opt": {}, **more.get("train", {})}
     else:
         section = dict(LOSSES[key])
         for name in ("weights", "linear_weights"):
             if name in section:
                 section[name] = folder / section[name]
-        recipe[key] = section
+        recipe[key.partition(",")[0]] = section
     return TrainingOptions.model_validate(tree)
 
 
@@ -127,6 +138,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", help="part of the names of losses to measure")
     given = parser.parse_args()
     print("| loss | processor seconds | memory, MB |\n| --- | ---: | ---: |")
     spawn = multiprocessing.get_context("spawn")
@@ -136,7 +148,8 @@ def main() -> None:
     ):
         write_weights(Path(folder))
         numbers = (given.frames, given.side, given.repeats)
-        for key in ("network", *LOSSES, *DISCRIMINATORS):
+        keys = [k for k in ("network", *LOSSES, *DISCRIMINATORS) if (given.only or "") in k]
+        for key in keys:
             seconds, memory = pool.submit(partial(cost, key, Path(folder), *numbers)).result()
             print(f"| `{key}` | {seconds:.2f} | {memory:.0f} |", flush=True)
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 import yaml
 
+from iart.data.degrade_clips import write_ffv1
 from iart.errors import OptionsError
 from iart.evaluate.metrics.features import FeatureNetwork
 from iart.evaluate.metrics.lpips import NETWORKS
+from iart.files.images import read_image
 from iart.train.losses.convnext import ConvNeXt
 from iart.train.options.read import read_options
 from tests.train.test_losses import random_network
@@ -128,11 +130,12 @@ FILES: dict[str, dict[str, Any]] = {
             "filter_type": "gaussian",
         },
         "train.perceptual_opt": {**PERCEPTUAL, "perceptual_weight": 0.03},
+        "train.pixel_opt.loss_weight": 10.0,
     },
     "train_video_lpips": {
         "train.lpips_opt": {**LPIPS, "loss_weight": 10.0, "net_type": "vgg"},
         "train.gradient_accumulation_steps": None, "train.accumulation_steps": 4,
-        "train.optim_g.lr": 4e-6, "train.grad_clip_norm": 2.0,
+        "train.optim_g.lr": 4e-6, "train.grad_clip_norm": 2.0, "train.high_loss_threshold": 1.0,
     },
     "train_ciplab_all_losses": {
         **ADVERSARIAL, "network_d": UNET, "datasets.train.gt_size": 384,
@@ -151,6 +154,7 @@ FILES: dict[str, dict[str, Any]] = {
     },
     "train_dvd_bluray": {
         "datasets.train.type": "DVDRecurrentDataset", "datasets.train.use_hflip": False,
+        "datasets.train.use_rot": False,
         "datasets.train.num_worker_per_gpu": 0, "datasets.train.pin_memory": False,
         "train.warmup_iter": 500,
     },
@@ -170,8 +174,12 @@ FILES: dict[str, dict[str, Any]] = {
     "train_gan_with_fm": {
         **ADVERSARIAL, "network_d": UNET, "network_d2": {"type": "CIPLABUnetD"},
         "train.optim_d2": ADAM, "train.gan2_opt": GAN, "train.gradient_accumulation_steps": 4,
+        "val.val_freq": 200,
     },
-    "train_original": {"datasets.train.use_rot": False, "train.grad_clip_norm": 0.5},
+    "train_original": {
+        "datasets.train.use_hflip": False, "datasets.train.use_rot": False,
+        "train.grad_clip_norm": 0.5,
+    },
     "train_vgg": {"train.perceptual_opt": PERCEPTUAL, "train.ema_decay": 0.991},
     "train_video": {
         "train.fft_opt": FFT, "train.convnext_opt": CONVNEXT, "train.scheduler": RESTARTS,
@@ -181,7 +189,7 @@ FILES: dict[str, dict[str, Any]] = {
         "train.fft_opt": {**FFT, "loss_weight": 0.03},
         "train.convnext_opt": {**CONVNEXT, "loss_weight": 0.005, "model_type": "tiny"},
         "train.gradient_accumulation_steps": None, "train.accumulation_steps": 4,
-        "train.optim_g.lr": 3e-6, "train.high_loss_threshold": 0.06,
+        "train.optim_g.lr": 3e-6, "train.high_loss_threshold": 0.06, "train.grad_clip_norm": 0.5,
     },
 }  # fmt: skip
 OTHERS = {
@@ -271,10 +279,14 @@ def test_two_steps_of_each(
 ):
     monkeypatch.chdir(tmp_path)
     make_pairs(tmp_path / "pairs")
+    for folder in sorted(tmp_path.glob("pairs/*/*")):
+        frames = [read_image(path) for path in sorted(folder.iterdir())]
+        video = tmp_path / folder.parent.name / f"{folder.name}.mkv"
+        height, width = frames[0].shape[-2:]
+        write_ffv1(video, iter(frames), (height, width), "")
     content = changed(COMMON, FILES[name])
     recipe = content["train"]
-    recipe |= {"total_iter": 2, "gradient_accumulation_steps": 1}
-    recipe.pop("accumulation_steps", None)
+    recipe["total_iter"] = 2
     for key, section in recipe.items():
         if key.endswith("_opt") and "start_iter" in section:
             section["start_iter"] = 0
@@ -294,14 +306,10 @@ def test_two_steps_of_each(
             content[key]["num_feat"] = 4
     small = tree()
     content["network_g"] = small["network_g"]
-    content["datasets"]["train"] |= {
-        "type": "DVDRecurrentDataset", "dataroot_gt": "pairs/gt", "dataroot_lq": "pairs/lq",
-        "num_frame": 3, "gt_size": 32, "num_worker_per_gpu": 0,
-    }  # fmt: skip
-    content["datasets"]["val"] = {
-        "type": "VideoTestDataset", "dataroot_gt": "pairs/gt", "dataroot_lq": "pairs/lq",
-        "num_frame": 2,
-    }  # fmt: skip
+    content["datasets"]["train"] |= {"num_frame": 3, "gt_size": 32, "num_worker_per_gpu": 0}
+    if content["datasets"]["train"]["type"] == "DVDRecurrentDataset":
+        content["datasets"]["train"] |= {"dataroot_gt": "pairs/gt", "dataroot_lq": "pairs/lq"}
+    content["datasets"]["val"]["num_frame"] = 2
     lines = run(read_options(written(tmp_path, name, content)))
     assert state_of(name)["step"] == 2
     assert any("val/psnr" in line for line in lines)

@@ -76,7 +76,10 @@ class FrequencyDistributionLoss(nn.Module):
         """The loss of a batch."""
         pairs = zip(output.flatten(0, 1).split(1), truth.flatten(0, 1).split(1), strict=True)
         # What a frame needs for its gradient is computed again: memory is that of one frame.
-        parts = [checkpoint(self._distances, *pair, use_reentrant=False) for pair in pairs]
+        parts = [
+            checkpoint(self._distances, *pair, use_reentrant=False, preserve_rng_state=False)
+            for pair in pairs
+        ]
         return self.options.scale_factor * reduced(torch.cat(parts), self.options.reduction)
 
     def _distances(
