@@ -9,13 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NODES = 3
+STORE_BYTES = 80 * 2**20
+"""Of each node."""
 
 PROGRAM = """
 import sys, warnings
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
-store = {"object_store_memory": 80 * 2**20}
+store = {"object_store_memory": int(sys.argv[2])}
 cluster = Cluster(initialize_head=True, head_node_args=node | store)
 others = []
 def add(**environment):
@@ -105,7 +107,7 @@ def running(folder: Path) -> Iterator[RayCluster]:
         "OMP_NUM_THREADS": "1",
     }
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(NODES)],
+        [sys.executable, "-c", PROGRAM, str(NODES), str(STORE_BYTES)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     ) as process:  # fmt: skip
         try:

@@ -1,6 +1,7 @@
 """Films on a real cluster of Ray: the same bytes as in one process, whatever is lost on the way."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -9,12 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import ignore_patterns
 
+import numpy as np
 import pytest
 
+import iart
 from iart.parallel.scratch import machine_mark
 from tests.processes import errors_at_end, start_iart, wait_until
-from tests.ray_cluster import RayCluster, listening, marked, running
+from tests.ray_cluster import STORE_BYTES, RayCluster, listening, marked, running
 from tests.video.clips import make_clip, picture, save_image
 
 pytest.importorskip("ray")
@@ -25,6 +29,7 @@ pytestmark = [
 
 LENGTHS = (50, 20, 50, 250, 20)
 """Of scenes: one too short for a segment of its own, one too long for one."""
+SHORT_OF_MEMORY = Path(__file__).with_name("short_of_memory.py")
 LONG = (50,) * 30
 """Of scenes, of which there are more than any worker makes before another is lost."""
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -224,6 +229,72 @@ def test_the_driver_is_killed_and_run_again(cluster: RayCluster, long: Path, tmp
     assert output.read_bytes() == alone(long).read_bytes()
 
 
+def other_package(folder: Path, *, version: bool) -> Path:
+    """A place where Python finds another version of this package, or one with other weights."""
+    package = folder / "iart"
+    shutil.copytree(Path(iart.__file__).parent, package, ignore=ignore_patterns("__pycache__"))
+    if version:
+        with (package / "version.py").open("a") as file:
+            file.write("# other\n")
+    else:
+        assets = package / "assets"
+        shutil.copy(assets / "dvd.safetensors", assets / "light.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("version", [True, False])
+def test_a_node_that_has_another_package_or_other_weights_is_named(
+    cluster: RayCluster, films: list[Path], tmp_path: Path, version: bool
+):
+    output = tmp_path / "out.mkv"
+    with cluster.node(PYTHONPATH=other_package(tmp_path / "other", version=version)):
+        process = start(films[0], "-o", output, "--cluster", cluster.address, model="light")
+        errors = errors_at_end(process)
+    assert process.returncode == 1
+    assert f"error: {platform.node()} has " in errors
+    assert ("; install the same there" if version else "all must be alike") in errors
+    assert errors.count("error: ") == 1
+    assert not output.exists()
+
+
+def test_workers_with_little_memory(cluster: RayCluster, tmp_path: Path):
+    """A plan for the weakest; then allocations that fail: smaller pieces, or an error of one line.
+
+    Addresses are limited where workers load, see the program.
+    """
+    images = [picture(i, 320, 240, scene=scene) for scene in range(2) for i in range(50)]
+    source = make_clip(tmp_path / "in.mkv", images)
+    program = [sys.executable, str(SHORT_OF_MEMORY), cluster.address, str(source), str(tmp_path)]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+    told = ran.stderr
+    assert ran.returncode == 0, told
+    node = platform.node()
+    assert f"{node}: cpu has run out of memory; from here on tiles of 160 pixels" in told
+    assert f"{node}: that was in segment " in told
+    ended(start(source, "-o", tmp_path / "whole", "--images", "--size", "1x"))
+    whole = [path.read_bytes() for path in sorted((tmp_path / "whole").iterdir())]
+    made = list(tmp_path.glob("made-*"))
+    assert made
+    for each in made:
+        assert [path.read_bytes() for path in sorted(each.iterdir())] == whole
+    (error,) = [line for line in told.splitlines() if "600: error: " in line]
+    assert f"{node}: cpu has too little memory" in error
+    assert error.endswith("; frames that are missing: 0 to 99")
+
+
+def test_a_source_larger_than_the_store_is_shipped(cluster: RayCluster, tmp_path: Path):
+    """Noise as it is, more than the store of any node holds."""
+    random = np.random.default_rng(1)
+    images = (random.integers(0, 255, (720, 1280, 3), np.uint8) for _ in range(80))
+    source = make_clip(tmp_path / "in.mkv", images, codec="rawvideo")
+    assert source.stat().st_size > 1.25 * STORE_BYTES
+    words = ("--size", "1x", "--end", "0.1", "-o")
+    ended(start(source, *words, tmp_path / "whole.mkv"))
+    words = ("--cluster", cluster.address, "--ship", *words)
+    ended(start(source, *words, tmp_path / "out.mkv"))
+    assert (tmp_path / "out.mkv").read_bytes() == (tmp_path / "whole.mkv").read_bytes()
+
+
 def test_a_node_is_removed(cluster: RayCluster, long: Path, tmp_path: Path):
     """The last of these tests: it leaves two nodes."""
     output = tmp_path / "out.mkv"
@@ -256,6 +327,22 @@ def test_a_cluster_of_our_own_listens_to_this_machine_and_ends_with_the_command(
     wait_until(lambda: not marked(mark))
     assert not set(Path("/tmp").glob("iart-ray-*")) & left
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_command_that_is_stopped_while_ray_starts_leaves_nothing(
+    films: list[Path], tmp_path: Path
+):
+    ours = {"IART_TEST": str(tmp_path)}
+    output = tmp_path / "out.mkv"
+    process = start(films[0], "-o", output, "--cluster", "local", **ours)
+    folder = f"iart-ray-{process.pid}-*"
+    wait_until(lambda: list(Path("/tmp").glob(f"{folder}/session_*/sockets/*")), process)
+    process.send_signal(signal.SIGTERM)
+    assert errors_at_end(process) == "interrupted: nothing was written\n"
+    assert process.returncode == 130
+    wait_until(lambda: not marked(f"IART_TEST={tmp_path}"))
+    assert not list(Path("/tmp").glob(folder))
+    assert not list(tmp_path.iterdir())
 
 
 SPILL = """

@@ -1,6 +1,7 @@
 """A film on the workers of a cluster, which several films may share."""
 
 import logging
+import platform
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -50,11 +51,11 @@ class Spread:
         Raises:
             WeightsError: workers have other weights than `model`.
         """
-        fingerprint, precision = self._one(_identified)
+        node, fingerprint, precision = self._one(_identified)
         if fingerprint != (ours := model_fingerprint(model)):
             raise WeightsError(
-                f"workers have other weights ({fingerprint}) than this machine ({ours}); all must"
-                " see the same file"
+                f"{node} has other weights ({fingerprint}) than this machine ({ours}); all must be"
+                " alike"
             )
         return {"precision": precision}
 
@@ -136,9 +137,9 @@ def describe(model: nn.Module) -> str:
     return f"{model_fingerprint(model)} in {precision} on {device_of(model).type}"
 
 
-def _identified(model: nn.Module, _: Any) -> tuple[str, str]:
+def _identified(model: nn.Module, _: Any) -> tuple[str, str, str]:
     """As a task of a worker."""
-    return model_fingerprint(model), precision_asked(model)
+    return platform.node(), model_fingerprint(model), precision_asked(model)
 
 
 def _planned(
