@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from torch import nn
+
 import iart.device
 from iart.errors import IARTError
 from iart.model.bicubic import Bicubic
@@ -31,7 +33,7 @@ threads take besides. From about 1500 MB on they are, from 1000 MB on tiles are,
 TOO_LITTLE = 600
 
 
-def limited(more: int) -> Bicubic:
+def limited(more: int) -> nn.Module:
     """To so many bytes of addresses more than there are now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + more
@@ -39,7 +41,7 @@ def limited(more: int) -> Bicubic:
     return Bicubic()
 
 
-def partly_on_a_small_machine(folder: Path) -> Bicubic:
+def partly_on_a_small_machine(folder: Path) -> nn.Module:
     """The worker that comes first has little memory, by what its system says."""
     with suppress(FileExistsError):
         (folder / "self").mkdir()
