@@ -1,12 +1,13 @@
 """Operations of PyTorch that a GPU is given for one pass of the network, counted without a GPU.
 
     python benchmarks/operations.py [light|full|FILE] [--height 480 --width 720 --frames 4]
-        [--backend triton]
+        [--backend triton] [--gradients]
 
 A pass goes through the code that a GPU takes, on PyTorch's meta device: its tensors have shapes but
 no numbers. Views cost nothing and are not counted; flow is left out, and so is what autocast adds:
 all is float32 there. Each operation is at least one launch, and reads and writes memory: printed
-are both, for a step of the recurrence (frames x branches), and what there is most of.
+are both, for a step of the recurrence (frames x branches), and what there is most of. With
+`--gradients` a pass is one of training: forward and backward, and what is kept in between.
 """
 
 import argparse
@@ -33,6 +34,7 @@ class Operations(TorchDispatchMode):
         calls: by name, without views.
         bytes: by name, of inputs and outputs.
         waits: names of operations that wait for the device, or copy to it from the processor.
+        kept: bytes of the tensors that are kept for gradients, each memory once.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,18 @@ class Operations(TorchDispatchMode):
         self.calls: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.waits: list[str] = []
+        self._kept: dict[int, Tensor] = {}
+
+    @property
+    def kept(self) -> int:
+        """See above."""
+        storages = {x.untyped_storage()._cdata: x for x in self._kept.values()}
+        return sum(x.untyped_storage().nbytes() for x in storages.values())
+
+    def keep(self, x: Tensor) -> Tensor:
+        """Note that it is kept."""
+        self._kept[id(x)] = x
+        return x
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -62,6 +76,7 @@ def count(
     width: int,
     *,
     backend: str = "triton",
+    gradients: bool = False,
 ) -> Operations:
     """Operations of one pass of the network on a GPU, flow not counted.
 
@@ -71,14 +86,19 @@ def count(
         height: in pixels.
         width: in pixels.
         backend: one of `iart.model.kernels.dispatch.BACKENDS`.
+        gradients: a pass of training, forward and backward, without the optimiser.
     """
     with torch.device("meta"):
-        network = IART(config).eval().requires_grad_(False)
+        network = IART(config).eval().requires_grad_(gradients)
         network.backend = backend
         clip = torch.empty(1, frames, 3, height, width)
         flow = torch.empty(1, frames - 1, 2, height, width)
-    with torch.no_grad(), Operations() as operations:
-        network(clip, flows=(flow, flow))
+    with torch.set_grad_enabled(gradients), Operations() as operations:
+        kept = torch.autograd.graph.saved_tensors_hooks(operations.keep, lambda x: x)
+        with kept:
+            out = network(clip, flows=(flow, flow))
+        if gradients:
+            out.backward(torch.empty_like(out))
     return operations
 
 
@@ -92,6 +112,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=720)
     parser.add_argument("--backend", choices=BACKENDS, default="triton")
+    parser.add_argument("--gradients", action="store_true", help="forward and backward")
     args = parser.parse_args()
     config = load_network(args.model, "cpu").config
     found = count(
@@ -100,11 +121,13 @@ def main() -> None:
         args.height,
         args.width,
         backend=args.backend,
+        gradients=args.gradients,
     )
     steps = args.frames * config.branches
     calls, size = found.calls.total(), found.bytes.total()
     print(f"{args.model}, {args.frames} frames of {args.width}x{args.height}")
     print(f"{calls} operations, {calls / steps:.1f} per step; {size / steps / 1e6:.0f} MB per step")
+    print(f"{found.kept / steps / 1e6:.0f} MB per step kept for gradients")
     print(f"waits for the device: {', '.join(sorted(set(found.waits))) or 'none'}")
     for name, number in found.calls.most_common(25):
         print(f"{name:32}{number / steps:10.2f} per step{found.bytes[name] / steps / 1e6:10.1f} MB")

@@ -30,6 +30,22 @@ def test_a_gpu_is_given_few_operations_and_none_that_waits(
     assert found.calls.total() <= most * FRAMES * config.branches
 
 
+def test_training_asks_a_gpu_for_less_than_pytorchs_attention_and_alignment_do():
+    """Operations forward and backward, of a step; and bytes that are kept for gradients."""
+    config, frames = load_network("light", "cpu").config, 3
+    ours, theirs = (
+        OPERATIONS["count"](config, frames, 48, 48, backend=backend, gradients=True)
+        for backend in ("triton", "torch")
+    )
+    steps = frames * config.branches
+    assert ours.waits == []
+    assert ours.calls.total() <= 210 * steps
+    assert ours.kept <= 0.75 * theirs.kept
+    assert ours.calls["iart.attend_windows_backward"] == sum(config.depths) * steps
+    # All sources of a step at once; the first frame of a branch has none.
+    assert ours.calls["iart.align_backward"] == steps - config.branches
+
+
 def test_what_waits_is_seen():
     with torch.device("meta"), OPERATIONS["Operations"]() as found:
         torch.tensor([1.0, 2.0], device="cpu").to("meta")

@@ -1,6 +1,7 @@
 """The kernels for GPUs compute what PyTorch does, on a GPU or in Triton's interpreter, and compile.
 
-The interpreter must be chosen before Triton is imported: a process of its own runs this file there.
+The interpreter must be chosen before Triton is imported: a process of its own runs this file there,
+and the tests of gradients.
 """
 
 import os
@@ -21,6 +22,7 @@ from iart.model import IART
 from iart.model.align import ImplicitAlign, sine_encoding
 from iart.model.flow import warp
 from iart.model.kernels import SNAP, dispatch
+from tests.model.conftest import INTERPRETED
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
 
@@ -28,7 +30,6 @@ triton = pytest.importorskip("triton", minversion="3.3")
 gpu_kernels = pytest.importorskip("iart.model.kernels.gpu")
 gpu_rows = pytest.importorskip("iart.model.kernels.gpu_rows")
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 needs_compiler = pytest.mark.skipif(INTERPRETED, reason="here, Triton interprets")
 SHARED_MEMORY = 96 * 2**10  # bytes; what GPUs from 2020 on have at least
 # float16 and bfloat16 round inputs of about 4, weights and results.
@@ -36,27 +37,12 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-5, torch.float16: 2**-8}
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
 
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> str:
-    if not INTERPRETED:
-        if not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1":
-            pytest.skip("needs a GPU; otherwise the interpreter runs it")
-        return "cuda"
-    # Triton 3.9 interprets dots of bfloat16 as those of the integers that have the same bits.
-    builder: Any = triton.runtime.interpreter.InterpreterBuilder
-    create_dot, float32 = builder.create_dot, triton.language.float32
-
-    def dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
-        return create_dot(self, *(self.create_fp_ext(x, float32) for x in (a, b)), *rest)
-
-    monkeypatch.setattr(builder, "create_dot", dot)
-    return "cpu"
-
-
 @needs_compiler
 @pytest.mark.slow
-def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+@pytest.mark.parametrize("name", ["test_gpu_kernels", "test_gpu_gradients"])
+def test_in_the_interpreter(name: str):
+    file = Path(__file__).with_name(f"{name}.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
@@ -301,7 +287,8 @@ def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any],
     options = {
         name: constants.pop(name) for name in list(constants) if name not in kernel.arg_names
     }
-    types = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
+    types = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+    types |= {torch.int64: "*i64", torch.int32: "*i32"}
     signature = {name: "constexpr" if name in constants else "i32" for name in kernel.arg_names}
     signature |= {name: types[x.dtype] for name, x in tensors.items()}
     aligned = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in tensors}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from iart.device import computed_in
 from iart.model.conv import Linear
 from iart.model.flow import warp
-from iart.model.kernels import SNAP
+from iart.model.kernels import SNAP, gpu_operators
 from iart.model.kernels.dispatch import BACKENDS, resample, suits_triton
 from iart.model.kernels.plain import CELLS
 
@@ -123,10 +123,10 @@ class ImplicitAlign(nn.Module):
     ) -> Float[Tensor, "f h w c"]:
         """On a GPU, where all that is not a matrix product is two launches."""
         dtype = computed_in(current)
-        query = self.query(torch.ops.iart.encode(current, flow, self.frequency, dtype))
+        query = self.query(gpu_operators.encode(current, flow, self.frequency, dtype))
         key, value = self.key(source).flatten(0, 2), self.value(source).flatten(0, 2)
         biases = (self.position_bias[0] @ x.weight.T for x in (self.key, self.value))
-        moved = torch.ops.iart.align(query, key, value, *biases, flow, self.heads)
+        moved = gpu_operators.align(query, key, value, *biases, flow, self.heads)
         return moved.view(source.shape)
 
     def _resample(

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from iart.model.align import Align, ImplicitAlign
 from iart.model.flow import warp
 from iart.model.fuse import Grids, SwinIRFM
+from iart.model.kernels.operators import needs_gradient
 
 Apply = Callable[..., Tensor]
 """Calls a part of the network: `apply(part, *inputs)` gives `part(*inputs)`, got in its own way.
@@ -105,7 +106,10 @@ def _maps(
         maps = (align(one_back, current, flow), current, torch.zeros_like(current))
     else:
         if isinstance(align, ImplicitAlign) and align.is_launched(one_back, current, flow):
-            flows = torch.ops.iart.chain_flows(flow, last_flow)
+            if needs_gradient((flow, last_flow)):
+                flows = torch.cat((flow, flow + warp(last_flow, flow)))
+            else:
+                flows = torch.ops.iart.chain_flows(flow, last_flow)
             one, two = align(torch.cat((one_back, two_back)), current, flows).chunk(2)
             return torch.stack((one, current, two), dim=1)
         # Two frames back: this step's flow, then the last step's seen from there.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -11,15 +12,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.model.kernels import cpu, gpu_operators, operators, plain  # noqa: F401
+from iart.model.kernels import cpu, gpu_operators, operators, plain
 
 BACKENDS = ("native", "torch", "triton")
 """What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
-they can be had; these operations alone; or, on a GPU and without a gradient, our Triton kernels."""
+they can be had; these operations alone; or, on a GPU, our Triton kernels."""
 CAPABILITY = (8, 0)
 """Of GPUs for the Triton kernels, at least."""
 GPU_CHANNELS = 64
 """Of a head, that the Triton kernels can take at most."""
+GPU_OPERAND = 256 * 32
+"""Cells of a window times channels of a head, at least 32, both rounded up to powers of 2, that
+those of gradients can take at most."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,18 +63,38 @@ def _lacking_of_triton(device: torch.device) -> str | None:
     return lacking
 
 
-def failure_of_triton(device: torch.device) -> str | None:
+@cache
+def _has_gradients(device: torch.device) -> bool:
+    """Whether the Triton kernels of gradients can be used there too. Told once if they cannot."""
+    # In a thread of its own, which knows nothing of autocast, checkpoints or modes around the call.
+    with ThreadPoolExecutor(1) as thread:
+        lacking = thread.submit(failure_of_triton, device, gradients=True).result()
+    if lacking is not None:
+        _log.info("gradients: PyTorch's operations, not Triton: %s", lacking)
+    return lacking is None
+
+
+def failure_of_triton(device: torch.device, *, gradients: bool = False) -> str | None:
     """Try the Triton kernels on a few numbers: None if PyTorch gives the same, else what is wrong.
 
     They are compiled on the spot, by Triton and a C compiler: much of that may be missing or old.
+
+    Args:
+        device: where.
+        gradients: try those of gradients instead.
     """
     try:
-        from iart.model.kernels import gpu, gpu_rows
+        from iart.model.kernels import gpu, gpu_align_gradients, gpu_gradients, gpu_rows
     except ImportError as error:
         return str(error)
     for dtype, tolerance in ((torch.float16, 2**-8), (torch.float32, 1e-4)):
+        tried = (
+            _tried_gradients(device, dtype, gpu_gradients, gpu_align_gradients)
+            if gradients
+            else _tried(device, dtype, gpu, gpu_rows)
+        )
         try:
-            got = [x.float() for x in _tried(device, dtype, gpu, gpu_rows)]
+            got = [x.float() for x in tried]
         except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
             lines = str(error).strip().splitlines()
             return f"its kernels do not run ({lines[0] if lines else type(error).__name__})"
@@ -126,6 +150,48 @@ def _tried(device: torch.device, dtype: torch.dtype, gpu: Any, gpu_rows: Any) ->
     yield flow + F.grid_sample(last_flow, grid, align_corners=True)
 
 
+def _tried_gradients(
+    device: torch.device, dtype: torch.dtype, gpu: Any, gpu_align: Any
+) -> Iterator[Tensor]:
+    """What each kernel gives, and after it what PyTorch does."""
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
+
+    (q, k, v, grad), bias = numbers(4, 3, 2, 48, 12), numbers(2, 2, 48, 48)
+    ours = gpu.differentiate(q, k, v, bias, (1, 2), grad)
+    of_kinds = zip(*(x.float().split((1, 2)) for x in (q, k, v, grad)), bias.float(), strict=True)
+    theirs = [plain.differentiate(q, k, v, b, g) for q, k, v, g, b in of_kinds]
+    for mine, parts in zip(ours[:3], zip(*theirs, strict=True), strict=False):
+        yield mine
+        yield torch.cat(parts)
+    yield ours[3]
+    yield torch.stack([of_bias for *_, of_bias in theirs])
+
+    maps, biases, size = [*numbers(3, 30, 24)], [*numbers(2, 4, 24)], (5, 6)
+    flow, grad = 2 * numbers(1, 2, *size, dtype=torch.float32), numbers(30, 24)
+    by_pixel, places = flow[0].flip(0).flatten(1).T, torch.arange(30, device=device)
+
+    def aligned(query: Tensor, key: Tensor, value: Tensor, *biases: Tensor) -> Tensor:
+        asks, (of_key, of_value) = query.view(30, 2, 12) / 12**0.5, biases
+        return plain.resample(asks, key, value, (of_key, of_value), by_pixel.floor(), places, size)
+
+    *ours, of_biases = gpu_align.differentiate_resample(*maps, *biases, flow, 2, grad)
+    wide = (x.float() for x in (*maps, *biases))
+    theirs = torch.func.vjp(aligned, *wide)[1](grad.float())
+    for mine, other in zip((*ours, *of_biases), theirs, strict=True):
+        yield mine
+        yield other
+
+    frequency = numbers(6, dtype=torch.float32)
+    yield gpu_align.differentiate_encoding(grad, flow, frequency)
+    angles = (by_pixel - by_pixel.floor())[..., None] * frequency
+    slopes = torch.stack((angles.cos(), -angles.sin()), -1) * frequency[:, None]
+    of_flow = (slopes.flatten(2) * grad.float().view(30, 2, 12)).sum(-1)
+    yield of_flow.flip(1).T.reshape(flow.shape)
+
+
 def backend_in_use(backend: str, device: torch.device, dtype: torch.dtype) -> str:
     """The one of `BACKENDS` that computes on that device in that type if `backend` is asked for."""
     if backend == "native":
@@ -166,9 +232,14 @@ def attend_windows(
         sections: (kind, windows), in turn.
         backend: one of `BACKENDS`.
     """
-    if query.shape[3] <= GPU_CHANNELS and suits_triton(backend, query, key, value, biases):
+    inputs = query, key, value, biases
+    fits = query.shape[3] <= GPU_CHANNELS
+    if operators.needs_gradient(inputs):
+        cells, channels = ((x - 1).bit_length() for x in key.shape[2:])
+        fits &= 2 ** (cells + max(5, channels)) <= GPU_OPERAND
+    if fits and suits_triton(backend, *inputs):
         counts = [dict(sections).get(kind, 0) for kind in range(len(biases))]
-        return torch.ops.iart.attend_windows(query, key, value, biases, counts)
+        return gpu_operators.attend_windows(*inputs, counts)
     kinds, counts = zip(*sections, strict=True)
     of_kind = biases.to(query.dtype).unbind()
     parts = zip(
@@ -229,15 +300,16 @@ def resample(
 
 
 def suits_triton(backend: str, *inputs: Tensor) -> bool:
-    """Whether the operators of `gpu_operators` take these: on a GPU, without a gradient.
+    """Whether the operators of `gpu_operators` take these: on a GPU.
 
     Where tensors have no numbers, what is natively computed is what a GPU does.
     """
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        return False
-    if inputs[0].device.type == "meta":
+    device = inputs[0].device
+    if device.type == "meta":
         return backend != "torch"
-    return backend == "triton" and all(_is_gpu(x.device) for x in inputs)
+    if backend != "triton" or not all(_is_gpu(x.device) for x in inputs):
+        return False
+    return not operators.needs_gradient(inputs) or _has_gradients(device)
 
 
 def _recorded() -> bool:

@@ -1,7 +1,8 @@
-"""Attention in windows and implicit alignment on GPUs, in Triton; without a gradient.
+"""Attention in windows and implicit alignment on GPUs, in Triton.
 
 For PyTorch's fused attention, heads are filled up and copied; its alignment writes the cells of
 every pixel to memory, and reads them again. Here nothing but the results is written.
+Gradients are in `gpu_gradients`.
 
 Importing this module needs Triton. Letters: s windows, n heads, q queries, k cells of a window,
 d channels of a head, p pixels of maps flattened over (b h w), c = n·d.
@@ -26,7 +27,7 @@ from iart.model.kernels import SNAP
 PIXELS = 32  # of a program of `resample`
 KINDS = 4  # of windows: interior, right, bottom and corner ones
 # Weights are powers of 2: that is what GPUs compute.
-_LOG2E = tl.constexpr(math.log2(math.e))
+LOG2E = tl.constexpr(math.log2(math.e))
 
 
 def attend(
@@ -48,16 +49,21 @@ def attend(
     s, n, q, d = query.shape
     out = query.new_empty(s, q, n, d).transpose(1, 2)
     constants = attend_constants(query, key, value, biases)
-    ends = [*accumulate(counts)][: KINDS - 1]  # windows before a kind's end are of it
-    ends += [s] * (KINDS - 1 - len(ends))
+    ends = ends_of_kinds(counts)
     # Programs of a window are neighbours, as they read the same rows; the bias of all heads stays
     # in the cache anyway.
     programs = s * n * triton.cdiv(q, constants["queries_at_once"])
     if programs:
         kernel: Any = attend_kernel
         with torch.cuda.device_of(query):
-            kernel[programs,](query, key, value, biases, out, *ends, **constants)
+            kernel[programs,](query, key, value, biases, out, *ends[:-1], **constants)
     return out
+
+
+def ends_of_kinds(counts: Sequence[int]) -> list[int]:
+    """Number of the first that is of a later kind, for each of `KINDS`, if so many are in turn."""
+    ends = [*accumulate(counts)]
+    return ends + ends[-1:] * (KINDS - len(ends))
 
 
 def attend_constants(query: Tensor, key: Tensor, value: Tensor, biases: Tensor) -> dict[str, Any]:
@@ -131,7 +137,7 @@ def attend_kernel(
     q_mask = (q < queries)[:, None]
     d_mask = (d < channels)[None, :]
     rows = tl.load(query + q[:, None] * query_row + d, q_mask & d_mask, 0.0)
-    scale: tl.constexpr = _LOG2E * channels**-0.5
+    scale: tl.constexpr = LOG2E * channels**-0.5
 
     largest = tl.full((queries_at_once,), float("-inf"), tl.float32)
     total = tl.zeros((queries_at_once,), tl.float32)
@@ -143,7 +149,7 @@ def attend_kernel(
         of_key = tl.load(key + cells[:, None] * key_row + d, mask, 0.0)
         of_value = tl.load(value + cells[:, None] * value_row + d, mask, 0.0)
         added = tl.load(bias + q[:, None] * bias_row + cells, q_mask & k_mask, 0.0).to(tl.float32)
-        logits = tl.dot(rows, of_key.T, input_precision=precision) * scale + added * _LOG2E
+        logits = tl.dot(rows, of_key.T, input_precision=precision) * scale + added * LOG2E
         if keys % keys_at_once:
             logits = tl.where(k_mask, logits, float("-inf"))
         new_largest = tl.maximum(largest, tl.max(logits, 1))
@@ -199,6 +205,22 @@ def resample_constants(query: Tensor, key: Tensor, value: Tensor, heads: int) ->
     return rows | sizes | options | {"pixels_at_once": PIXELS, "snap": SNAP}
 
 
+@triton.jit
+@no_type_check
+def landed(flow, pixel, inside, height, width, snap: tl.constexpr):
+    """First row of each pixel's map, and the cell (y, x) in which its flow ends, not clamped."""
+    size = height * width
+    place = flow + pixel // size * (2 * size) + pixel % size
+    move_x = tl.floor(tl.load(place, inside, 0.0) + snap)
+    move_y = tl.floor(tl.load(place + size, inside, 0.0) + snap)
+    # Far outside is as far as outside: keeps wild flows within the range of integers.
+    move_y = tl.minimum(tl.maximum(move_y, -height), height).to(tl.int32)
+    move_x = tl.minimum(tl.maximum(move_x, -width), width).to(tl.int32)
+    y = pixel // width % height + move_y
+    x = pixel % width + move_x
+    return pixel // size * size, y, x
+
+
 # Compiled once for all sizes: that they are multiples of something brings nothing.
 @triton.jit(do_not_specialize=["pixels", "height", "width"])
 @no_type_check
@@ -225,17 +247,8 @@ def resample_kernel(
     """Some pixels, head by head: each cell's key and value are read once."""
     pixel = tl.program_id(0) * pixels_at_once + tl.arange(0, pixels_at_once)
     inside = pixel < pixels
-    size = height * width
-    place = flow + pixel // size * (2 * size) + pixel % size
-    move_x = tl.floor(tl.load(place, inside, 0.0) + snap)
-    move_y = tl.floor(tl.load(place + size, inside, 0.0) + snap)
-    # Far outside is as far as outside: keeps wild flows within the range of integers.
-    move_y = tl.minimum(tl.maximum(move_y, -height), height).to(tl.int32)
-    move_x = tl.minimum(tl.maximum(move_x, -width), width).to(tl.int32)
-    y = pixel // width % height + move_y
-    x = pixel % width + move_x
-    first = pixel // size * size
-    scale: tl.constexpr = _LOG2E * channels**-0.5
+    first, y, x = landed(flow, pixel, inside, height, width, snap)
+    scale: tl.constexpr = LOG2E * channels**-0.5
 
     for head in range(heads):
         c = head * channels + tl.arange(0, lanes)

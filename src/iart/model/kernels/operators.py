@@ -91,17 +91,20 @@ def _resample_shape(query: Tensor, *inputs: Any) -> Tensor:
 # ---- gradients: of the kind that `torch.func` takes too, unlike `register_autograd`
 
 
-class _Differentiable(torch.autograd.Function):
+class Differentiable(torch.autograd.Function):
+    """Of an operator whose tensors come first."""
+
     generate_vmap_rule = True
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep all inputs."""
         tensors = [x for x in inputs if isinstance(x, Tensor)]
         ctx.save_for_backward(*tensors)
         ctx.others = inputs[len(tensors) :]
 
 
-class _AttendFunction(_Differentiable):
+class _AttendFunction(Differentiable):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
         return torch.ops.iart.attend(*inputs)
@@ -112,7 +115,7 @@ class _AttendFunction(_Differentiable):
         return *torch.ops.iart.attend_backward(*ctx.saved_tensors, *grads, *ctx.others), None
 
 
-class _ResampleFunction(_Differentiable):
+class _ResampleFunction(Differentiable):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
         return torch.ops.iart.resample(*inputs)
@@ -132,17 +135,16 @@ class _ResampleFunction(_Differentiable):
 
 def attend(*inputs: Any) -> Tensor:
     """The operator `iart::attend`, with a gradient where one is asked for."""
-    return (_AttendFunction.apply if _needs_gradient(inputs) else torch.ops.iart.attend)(*inputs)
+    return (_AttendFunction.apply if needs_gradient(inputs) else torch.ops.iart.attend)(*inputs)
 
 
 def resample(*inputs: Any) -> Tensor:
     """The operator `iart::resample`, with a gradient where one is asked for."""
-    return (_ResampleFunction.apply if _needs_gradient(inputs) else torch.ops.iart.resample)(
-        *inputs
-    )
+    return (_ResampleFunction.apply if needs_gradient(inputs) else torch.ops.iart.resample)(*inputs)
 
 
-def _needs_gradient(inputs: tuple[Any, ...]) -> bool:
+def needs_gradient(inputs: tuple[Any, ...]) -> bool:
+    """Whether autograd is to write down what is done with these."""
     tensors = (x for x in inputs if isinstance(x, Tensor))
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
@@ -150,7 +152,9 @@ def _needs_gradient(inputs: tuple[Any, ...]) -> bool:
 # ---- `torch.vmap`: one after another
 
 
-def _one_by_one(operator: Callable[..., Any]) -> Callable[..., Any]:
+def one_by_one(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule for `torch.vmap` of an operator."""
+
     def rule(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         def sample(i: int) -> list[Any]:
             pairs = zip(inputs, dims, strict=True)
@@ -192,24 +196,27 @@ for _schema, _compute, _shape, _outer in (
     _name = _library.define(_schema)
     _library.impl(_name, _compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"iart::{_name}", _shape, lib=_library)
-    torch.library.register_vmap(f"iart::{_name}", _one_by_one(_outer), lib=_library)
+    torch.library.register_vmap(f"iart::{_name}", one_by_one(_outer), lib=_library)
 
 
 # ---- what FLOP counters count: two for a product and its sum
 
 
 @register_flop_formula(torch.ops.iart.attend)
-def _attend_flops(query: torch.Size, key: torch.Size, *shapes: Any, **out: Any) -> int:
+def attend_flops(query: torch.Size, key: torch.Size, *shapes: Any, **out: Any) -> int:
+    """Two products, of queries with keys and of weights with values."""
     s, n, q, d = query
     return 2 * 2 * s * n * q * key[2] * d
 
 
 @register_flop_formula(torch.ops.iart.attend_backward)
-def _attend_backward_flops(query: torch.Size, key: torch.Size, *shapes: Any, **out: Any) -> int:
+def attend_backward_flops(query: torch.Size, key: torch.Size, *shapes: Any, **out: Any) -> int:
+    """The logits once more, and two products for the gradient of each of the former."""
     s, n, q, d = query
     return 5 * 2 * s * n * q * key[2] * d
 
 
 @register_flop_formula(torch.ops.iart.resample)
-def _resample_flops(query: torch.Size, *shapes: Any, **out: Any) -> int:
+def resample_flops(query: torch.Size, *shapes: Any, **out: Any) -> int:
+    """Two products with each of the cells."""
     return 2 * len(plain.CELLS) * 2 * query.numel()
