@@ -271,6 +271,30 @@ def test_a_recording_that_fails_is_said_once_and_costs_nothing(monkeypatch: pyte
     assert_same(state_of("tried"), state_of("plain"))
 
 
+@pytest.mark.usefixtures("_capturable")
+def test_a_replay_that_gives_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch):
+    class Wrong(Again):
+        def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+            replay, first = super().record(function)
+
+            def wrong() -> None:
+                replay()
+                first.norm.mul_(1.1)
+
+            return (replay if first is None else wrong), first
+
+    monkeypatch.setattr(captured, "Recorder", Wrong)
+    said: list[str] = []
+    state, update = parts(CPU)
+    again = CapturedUpdate(update, state, CPU, None, said.append)
+    for seed in range(WARM + 2):
+        again.gradients(inputs(state, CPU, seed))
+        again.move()
+        assert not again.replays
+    (line,) = said
+    assert "(a replay gives another loss or gradient)" in line
+
+
 # ---- what is not recorded
 
 
@@ -296,14 +320,29 @@ def test_what_stands_in_the_way_is_named():
 
 @pytest.mark.cuda
 @pytest.mark.usefixtures("folder")
-def test_a_gpu_learns_the_same_with_graphs(monkeypatch: pytest.MonkeyPatch):
-    changes = {"train__total_iter": WARM + 8, "train__precision": "bfloat16", **CLIPPED}
+@pytest.mark.parametrize(("precision", "share"), [("float32", 0.2), ("bfloat16", 0.5)])
+def test_a_gpu_learns_the_same_with_graphs(
+    monkeypatch: pytest.MonkeyPatch, precision: str, share: float
+):
+    """As far as rounding allows, which Adam makes larger where there is hardly a gradient."""
+    long = {"train__total_iter": WARM + 8, "train__precision": precision, **CLIPPED}
     lines: list[str] = []
-    loop.train(options(name="graphs", **changes), device="cuda", report=lines.append)
+    loop.train(options(name="graphs", **long), device="cuda", report=lines.append)
     assert SAID.format(WARM + 1) in lines
-    monkeypatch.setattr(loop, "obstacle", lambda *_: "")
-    loop.train(options(name="plain", **changes), device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "obstacle", lambda *_: "")
+        loop.train(options(name="plain", **long), device="cuda")
+        loop.train(options(name="start", **{**long, "train__total_iter": 0}), device="cuda")
     losses = [[e["loss"] for e in entries(name)] for name in ("graphs", "plain")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    monkeypatch.undo()
-    loop.train(options(name="plain", **{**changes, "train__total_iter": WARM + 9}), device="cuda")
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    graphs, plain, start = (
+        torch.cat([x.cpu().flatten() for x in state_of(name)["model"].values()])
+        for name in ("graphs", "plain", "start")
+    )
+    assert (graphs - plain).norm() < share * (plain - start).norm()
+    # Either goes on with the other's state.
+    loop.train(options(name="plain", **{**long, "train__total_iter": WARM + 9}), device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "obstacle", lambda *_: "")
+        loop.train(options(name="graphs", **{**long, "train__total_iter": WARM + 9}), device="cuda")
+    assert state_of("plain")["step"] == state_of("graphs")["step"] == WARM + 9

@@ -116,6 +116,26 @@ def test_a_recording_that_fails_is_said_once(caplog: pytest.LogCaptureFixture):
     assert all(a.equal(b) for a, b in zip(tried, plain, strict=True))
 
 
+@pytest.mark.usefixtures("_suited")
+def test_a_replay_that_gives_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    class Wrong(Again):
+        def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+            first = function()
+            return lambda: tree_leaves(first)[0].add_(1e-6), first
+
+    monkeypatch.setattr(graphs, "Recorder", Wrong)
+    caplog.set_level(logging.INFO, "iart")
+    model, windows, clip = network(), WindowGraphs(), noise(2, 3, 8, 12)[None]
+    with torch.inference_mode():
+        large = [windows.advance(model, clip, {}, slice(None), 0)[0] for _ in range(3)]
+    assert large[0].equal(large[1])
+    assert large[0].equal(large[2])
+    assert windows.count == 0
+    assert "without CUDA graphs on cpu: a replay gives other numbers" in caplog.text
+
+
 @pytest.mark.usefixtures("_recorded")
 def test_graphs_need_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "iart")

@@ -21,6 +21,8 @@ from iart.train.step import Inputs, Learnt, Update
 
 WARM = 3
 """Updates of a kind that are made before one is recorded."""
+CLOSE = 0.01
+"""How far the first replay may be off the update itself: sums on a GPU have no fixed order."""
 
 
 def obstacle(
@@ -159,9 +161,17 @@ class CapturedUpdate:
         # Inputs outside of the memory that the graphs share.
         draws = None if inputs.draws is None else inputs.draws.clone()
         held = Inputs(inputs.lq.clone(), inputs.gt.clone(), draws)
+        expected = _numbers(self._update.gradients(held))
         # Gradients are made anew, at addresses of their own, and overwritten from then on.
         self._state.optimizer.zero_grad(set_to_none=True)
         gradients, learnt = recorder.record(lambda: self._update.gradients(held))
+        gradients()
+        if not torch.allclose(_numbers(learnt), expected, rtol=CLOSE, equal_nan=True):
+            raise RuntimeError("a replay gives another loss or gradient")
         move, _ = recorder.record(self._update.move)
         grads = [p.grad for p in self._state.model.parameters()]
         return _Graphs(held, learnt, gradients, move, grads)
+
+
+def _numbers(learnt: Learnt) -> torch.Tensor:
+    return torch.stack((learnt.loss, learnt.norm))
