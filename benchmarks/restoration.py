@@ -1,7 +1,7 @@
 """Score shipped models on the frozen protocols: docs/models.md, benchmarks/scores.json, a picture.
 
     python benchmarks/restoration.py dvd            # bicubic, light likewise: a few minutes each
-    python benchmarks/restoration.py --take dvd80.safetensors dvd          # new weights, scored
+    python benchmarks/restoration.py --take dvd80.safetensors dvd          # new weights of a name, scored
     python benchmarks/restoration.py --picture       # docs/images/restoration.webp
 
 Rows of models that are not named stay. Reports go to results/; runs that stopped are resumed.
@@ -32,14 +32,14 @@ HEADER = "| protocol | model | PSNR | SSIM | tOF | flicker | blockiness | sharpn
 METRICS = {"psnr": 2, "ssim": 4, "tof": 3, "flicker": 2, "blockiness": 3, "sharpness": 3}
 """Of a record, with decimals."""
 
-TAKEN = ROOT / "src" / "iart" / "assets" / "dvd.safetensors"
-ABOUT = {
-    "name": "dvd",
-    "licence": "MIT",
-    "degradation": "DVDs, tapes, video of the web (docs/degradation.md); a fifth clean reductions",
-    "learnt_from": "DAVIS 2017 (CC BY 4.0), Intel car-detection (CC BY 4.0), Sintel (CC BY 3.0),"
-    " photographs of pop-os/wallpapers (public domain), drawn stills",
-    "training": "docs/models.md",
+ASSETS = ROOT / "src" / "iart" / "assets"
+LEARNT_FROM = (
+    "DAVIS 2017 (CC BY 4.0), Intel car-detection (CC BY 4.0), Sintel (CC BY 3.0), photographs of"
+    " pop-os/wallpapers (public domain), drawn stills"
+)
+DEGRADATION = {
+    "light": "MATLAB bicubic x1/4, 8 bit",
+    "dvd": "DVDs, tapes, video of the web (docs/degradation.md); a fifth clean reductions",
 }
 
 SHOWN = (
@@ -52,11 +52,17 @@ SHOWN = (
 SIDE = 160
 
 
-def take(weights: Path) -> None:
-    """Make weights of a training run those that ship as `dvd`."""
+def take(weights: Path, name: str) -> None:
+    """Make weights of a training run those that ship under a name."""
     known = read_metadata(weights)
-    origin = {name: known[name] for name in ("step", "blend") if name in known}
-    save_model(read_model(weights), TAKEN, metadata={**ABOUT, **origin})
+    about = {key: known[key] for key in ("step", "blend") if key in known} | {
+        "name": name,
+        "licence": "MIT",
+        "degradation": DEGRADATION[name],
+        "learnt_from": LEARNT_FROM,
+        "training": "docs/models.md",
+    }
+    save_model(read_model(weights), ASSETS / f"{name}.safetensors", metadata=about)
 
 
 def score(name: str) -> None:
@@ -121,10 +127,12 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", choices=[*MODELS, []])
     parser.add_argument("--picture", action="store_true")
-    parser.add_argument("--take", type=Path, metavar="FILE", help="weights to ship as dvd")
+    parser.add_argument("--take", type=Path, metavar="FILE", help="weights to ship as the model")
     asked = parser.parse_args()
+    if asked.take and (len(asked.models) != 1 or asked.models[0] not in DEGRADATION):
+        parser.error("--take wants one model: light or dvd")
     if asked.take:
-        take(asked.take)
+        take(asked.take, asked.models[0])
     for name in asked.models:
         score(name)
     if asked.picture:

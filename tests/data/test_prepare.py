@@ -130,7 +130,7 @@ def test_images_that_cannot_be_read(source: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"cannot read image '.*00000002\.png'"):
         degrade_folder(source, tmp_path / "LR", "bi")
     assert tree(tmp_path / "LR")[:2] == ["000/00000000.png", "000/00000001.png"]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("iart")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("iart-data")]
 
 
 def test_images_of_sixteen_bits_are_rounded_first(tmp_path: Path):
