@@ -1,7 +1,7 @@
 """Score shipped models on the frozen protocols: docs/models.md, benchmarks/scores.json, a picture.
 
     python benchmarks/restoration.py dvd            # bicubic, light likewise: a few minutes each
-    python benchmarks/restoration.py --take dvd80.safetensors dvd          # new weights of a name, scored
+    python benchmarks/restoration.py --take dvd80.safetensors dvd   # new weights of a name, scored
     python benchmarks/restoration.py --picture       # docs/images/restoration.webp
 
 Rows of models that are not named stay. Reports go to results/; runs that stopped are resumed.
