@@ -55,19 +55,24 @@ def rest_while_waiting() -> None:
 def rest_when_crowded() -> None:
     """The same where PyTorch was imported before this package, as in a notebook or a server.
 
-    libgomp lets threads sleep after 1000 looks by itself while the process has more of them than
-    the machine has processors. So a second set of threads is made once, which sleeps for ever.
+    libgomp lets threads sleep after 100 looks by itself while the process has more of them than the
+    machine has processors. So a second set of threads is made once, which sleeps for ever. Where
+    PyTorch was told to take fewer than all processors, nothing is done.
     """
     if sys.platform != "linux" or "GOMP_SPINCOUNT" in os.environ:
         return
     import torch
 
     made, processors = threading.Event(), len(os.sched_getaffinity(0))
+    if torch.get_num_threads() < processors:
+        return
 
     def stay() -> None:
-        with cpu_threads(processors):
-            torch.zeros(processors << 16, dtype=torch.uint8).bitwise_not_()  # a share for each
-        made.set()
+        try:
+            # A share for each.
+            torch.zeros(processors << 16, dtype=torch.uint8).bitwise_not_()
+        finally:
+            made.set()
         threading.Event().wait()
 
     threading.Thread(target=stay, name="iart: more threads than processors", daemon=True).start()

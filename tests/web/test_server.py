@@ -127,6 +127,9 @@ def test_a_form_names_only_files_that_were_uploaded(client: TestClient, folder: 
         for data in ([{"path": path}], [[{"value": {"path": path, "meta": {}}}]]):
             answer = client.post("/gradio_api/queue/join", json={"data": data})
             assert answer.status_code == status, (path, answer.text)
+    for place in ("run/upload", "api/upload/", "call/upload"):  # Gradio's names of functions
+        form = {"fn_index": 0, "data": [{"path": "/etc/passwd"}]}
+        assert client.post(f"/gradio_api/{place}", json=form).status_code == 403
     for body in (b"", b"path", b"[" * 100_000):
         assert client.post("/gradio_api/queue/join", content=body).status_code == 400
 

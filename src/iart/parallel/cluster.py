@@ -18,7 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -111,9 +111,13 @@ class Cluster:
                     "--cluster needs Ray; install it with: pip install 'iart-vsr[cluster]'"
                 ) from error
             try:
-                if address not in (LOCAL, "auto", ""):
+                if address in ("auto", ""):
+                    services: Any = import_module("ray._private.services")
+                    # the last one that was started here, whether or not it still runs
+                    _reach(services.get_ray_address_from_environment("auto", None))
+                elif address != LOCAL:
                     _reach(address)
-                _init(ray, stack, settings)
+                _init(ray, stack, settings, started=address == LOCAL)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                 reason = (str(error).strip().splitlines() or [""])[0]
                 raise DeviceError(
@@ -169,23 +173,39 @@ class Cluster:
             workers.close()
 
 
-def _init(ray: Any, stack: ExitStack, settings: dict[str, Any]) -> None:
+def _init(ray: Any, stack: ExitStack, settings: dict[str, Any], *, started: bool) -> None:
     """Call `ray.init`, and `ray.shutdown` at the end.
 
-    In a thread: there Ray leaves signals alone, and one that comes meanwhile is heeded when all
-    that was started can be stopped. The thread lasts as long as Ray, whose daemons end with it.
+    In a thread: there Ray leaves signals alone, and one that comes meanwhile is heeded, where Ray
+    is `started`, when all of it can be stopped. The thread lasts as long as Ray, whose daemons end
+    with it.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that it leaves signals alone
-    thread = stack.enter_context(ThreadPoolExecutor(1, "ray"))
+    begun: Future[Any] = Future()
+    end = threading.Event()
+
+    def begin() -> None:
+        try:
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+            begun.set_result(ray.init(**settings, **quiet))
+        except BaseException as error:  # noqa: BLE001  # it is raised where the result is asked for
+            begun.set_exception(error)
+        end.wait()
+
+    stack.callback(end.set)
     stack.callback(ray.shutdown)
-    begun = thread.submit(ray.init, **settings, log_to_driver=False, logging_level=logging.ERROR)
+    # Nobody waits for it where something that is not Ray listens: Ray would try for long.
+    threading.Thread(target=begin, name="ray", daemon=True).start()
     try:
         begun.result()
     finally:
-        wait([begun])
+        if started:
+            wait([begun])
         if threading.current_thread() is threading.main_thread():
             # beneath Python, Ray has taken SIGTERM to print where it came
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            known = signal.getsignal(signal.SIGTERM)
+            if known is not None:  # one that was not set from Python cannot be set again
+                signal.signal(signal.SIGTERM, known)
 
 
 def _reach(address: str) -> None:

@@ -130,7 +130,8 @@ class WindowGraphs:
         else:
             self._kept[key] = graph = _Graph(frames, state, replay, *made)
             return graph
-        self.drop()  # here the error has let go of the memory
+        expected = made = replay = None  # as the error has, these let go of the memory
+        self.drop()
         release_memory(frames.device)
         self._turn_off(frames.device, reason)
         return None

@@ -103,7 +103,7 @@ class Page:
                 *(shortest, longest, usual),
                 step=0.01,
                 label="Length (seconds)",
-                info="Set so that a preview takes a minute at most on this machine.",
+                info="Set so that a preview takes about a minute on this machine.",
                 elem_id="length",
             )
         with gr.Row():
@@ -175,14 +175,13 @@ class Page:
 
             return self._told(work, 1)
 
+        def another_container(*form_values: Any) -> list[Any]:
+            *rest, _, output = choose(*form_values)  # the length stays
+            return [*rest, output]
+
         found = [*told, self._found, self._length]
-        gr.on(
-            [self._source.change, self._container.input],
-            choose,
-            form,
-            [*found, self._output],
-            **_SHOWN,
-        )
+        self._source.change(choose, form, [*found, self._output], **_SHOWN)
+        self._container.input(another_container, form, [*told, self._found, self._output], **_SHOWN)
         self._model.input(lambda *values: choose(*values)[:-1], form, found, **_SHOWN)
         asked = [self._preview, self._at, self._length, *form]
         self._look.click(look, asked, [*told, self._preview, self._shown], **_SHOWN)
@@ -223,7 +222,9 @@ class Page:
 
     def _look_at_preview(self, id_: str, shown: str) -> tuple[Any, str]:
         """The viewer and what it shows."""
-        if not id_ or shown == id_:
+        if not id_:  # a look from before it was stopped may have come after
+            return ("" if shown else gr.skip()), ""
+        if shown == id_:
             return gr.skip(), shown
         html, is_all = self._previews.show(id_)
         return gr.skip() if html == shown else html, id_ if is_all else html

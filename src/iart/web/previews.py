@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,8 @@ class Previews:
 
     def __init__(self, folder: Folder, jobs: Jobs) -> None:
         self._folder, self._jobs = folder, jobs
+        # A preview that is being stopped is not taken up.
+        self._changing = threading.Lock()
 
     def begin(
         self,
@@ -59,13 +62,14 @@ class Previews:
             command += [f"--output={self._folder.root / output}", "--overwrite"]
             if side == SIDES[0]:
                 run_iart([*command, "--dry-run"], self._folder.root)
-            self._jobs.add("preview", source, output, command, id_=f"{id_}-{side}")
+            with self._changing:
+                self._jobs.add("preview", source, output, command, id_=f"{id_}-{side}")
         return id_
 
     def stop(self, id_: str) -> None:
         """Nobody waits for it any more; what is finished is kept."""
         for side in SIDES:
-            with suppress(IARTError):
+            with self._changing, suppress(IARTError):
                 job = self._jobs.find(f"{id_}-{side}")
                 if self._jobs.progress(job).state not in ("done", "failed"):
                     self._jobs.cancel(job)

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -343,6 +344,17 @@ def test_a_command_that_is_stopped_while_ray_starts_leaves_nothing(
     wait_until(lambda: not marked(f"IART_TEST={tmp_path}"))
     assert not list(Path("/tmp").glob(folder))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_is_stopped_where_something_else_listens(films: list[Path], tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        process = start(films[0], "-o", tmp_path / "out.mkv", "--cluster", address)
+        other.accept()[0].close()  # to see whether anybody is there
+        with other.accept()[0]:  # Ray, which waits for an answer
+            process.send_signal(signal.SIGINT)
+            assert errors_at_end(process) == "interrupted: nothing was written\n"
+    assert process.returncode == 130
 
 
 SPILL = """

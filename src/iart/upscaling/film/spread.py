@@ -165,4 +165,4 @@ def _missing(work: Work, claims: Claims) -> str:
         f"{each.start} and later" if each.stop == _NOT_KNOWN else f"{each.start} to {each.stop - 1}"
         for each in work.store.missing(frames)
     )
-    return f"frames that are missing: {', '.join(listed)}"
+    return f"frames that are missing: {', '.join(listed) or 'none'}"
