@@ -31,7 +31,7 @@ for line in sys.stdin:
     if word == "add":
         add(**dict(each.split("=", 1) for each in settings))
     else:
-        cluster.remove_node(others.pop(), allow_graceful=False)
+        cluster.remove_node(others.pop(), allow_graceful=word == "leave")
     print("done", flush=True)
 cluster.shutdown()
 """
@@ -52,11 +52,12 @@ class RayCluster:
         self._others += 1
         try:
             yield
-        finally:
-            self.remove_node()
+        finally:  # the cluster knows at once, and waits for no worker there
+            self._have("leave")
+            self._others -= 1
 
     def remove_node(self) -> None:
-        """End all processes of the newest node, which no driver is on."""
+        """End all processes of the newest node, which no driver is on, without a farewell."""
         self._have("remove")
         self._others -= 1
 
