@@ -192,10 +192,16 @@ def _init(ray: Any, stack: ExitStack, settings: dict[str, Any], *, started: bool
             begun.set_exception(error)
         end.wait()
 
-    stack.callback(end.set)
-    stack.callback(ray.shutdown)
-    # Nobody waits for it where something that is not Ray listens: Ray would try for long.
-    threading.Thread(target=begin, name="ray", daemon=True).start()
+    thread = threading.Thread(target=begin, name="ray", daemon=True)
+
+    def leave() -> None:
+        ray.shutdown()
+        end.set()
+        if begun.done():  # else something that is not Ray listens, and Ray tries for long
+            thread.join()
+
+    thread.start()
+    stack.callback(leave)
     try:
         begun.result()
     finally:
