@@ -119,7 +119,7 @@ class Cluster:
                     _reach(address)
                 _init(ray, stack, settings, started=address == LOCAL)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                reason = (str(error).strip().splitlines() or [""])[0]
+                reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
                 raise DeviceError(
                     f"cannot join a Ray cluster at '{address or self._address}': {reason}. Start"
                     " one with `ray start --head`, or pass --cluster local"
