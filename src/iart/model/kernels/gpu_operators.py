@@ -215,19 +215,8 @@ class _EncodeFunction(operators.Differentiable):
         return of_current, of_flow, None, None
 
 
-def attend_windows(*inputs: Any) -> Tensor:
-    """The operator `iart::attend_windows`, with a gradient where one is asked for."""
-    asked = operators.needs_gradient(inputs)
-    return (_AttendWindowsFunction.apply if asked else torch.ops.iart.attend_windows)(*inputs)
-
-
-def align(*inputs: Any) -> Tensor:
-    """The operator `iart::align`, with a gradient where one is asked for, but not of flow."""
-    asked = operators.needs_gradient(inputs)
-    return (_AlignFunction.apply if asked else torch.ops.iart.align)(*inputs)
-
-
-def encode(*inputs: Any) -> Tensor:
-    """The operator `iart::encode`, with a gradient of maps and flow where one is asked for."""
-    asked = operators.needs_gradient(inputs)
-    return (_EncodeFunction.apply if asked else torch.ops.iart.encode)(*inputs)
+attend_windows = _AttendWindowsFunction.call
+align = _AlignFunction.call
+"""Without a gradient of flow."""
+encode = _EncodeFunction.call
+"""With a gradient of maps and flow."""

@@ -96,6 +96,11 @@ class Differentiable(torch.autograd.Function):
 
     generate_vmap_rule = True
 
+    @classmethod
+    def call(cls, *inputs: Any) -> Tensor:
+        """The operator, with a gradient where one is asked for."""
+        return (cls.apply if needs_gradient(inputs) else cls.forward)(*inputs)
+
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep all inputs."""
@@ -133,14 +138,8 @@ class _ResampleFunction(Differentiable):
         return *torch.func.vjp(again, *maps)[1](*grads), None, None, None, None
 
 
-def attend(*inputs: Any) -> Tensor:
-    """The operator `iart::attend`, with a gradient where one is asked for."""
-    return (_AttendFunction.apply if needs_gradient(inputs) else torch.ops.iart.attend)(*inputs)
-
-
-def resample(*inputs: Any) -> Tensor:
-    """The operator `iart::resample`, with a gradient where one is asked for."""
-    return (_ResampleFunction.apply if needs_gradient(inputs) else torch.ops.iart.resample)(*inputs)
+attend = _AttendFunction.call
+resample = _ResampleFunction.call
 
 
 def needs_gradient(inputs: tuple[Any, ...]) -> bool:
