@@ -17,6 +17,11 @@ Messages say what came, what was expected and what to do, in one line without a 
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class IARTError(Exception):
     """Base class of all errors below."""
 

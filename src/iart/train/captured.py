@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from iart.device import own_queue, release_memory, wait_for
+from iart.errors import first_line
 from iart.graphs import Recorder
 from iart.train.options.run import TrainingOptions
 from iart.train.state import TrainState
@@ -146,7 +147,7 @@ class CapturedUpdate:
             self._graphs = self._recorded(inputs)
         except Exception as error:  # noqa: BLE001  # of PyTorch, Triton, a driver: any class
             self._off = True
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             self._say(f"steps are not replayed as CUDA graphs: recording one failed ({reason})")
         else:
             if said:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from iart.data.augment import lesson_generator
 from iart.data.clips import Scene, low_resolution, to_clip
 from iart.data.motion import Speed, low_resolution_flow, moving_clip
-from iart.errors import TrainingError, WeightsError
+from iart.errors import TrainingError, WeightsError, first_line
 from iart.files.complete import complete_file
 from iart.model.flow import SpyNet
 from iart.pictures.degrade import to_uint8
@@ -215,7 +215,7 @@ def _load(path: Path, flow: SpyNet, optimizer: torch.optim.Optimizer) -> int:
         optimizer.load_state_dict(tree["optimizer"])
         return int(tree["step"])
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise WeightsError(
             f"cannot resume from '{path}': {reason}. Move it away to teach flow anew"
         ) from error

@@ -29,7 +29,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iart.data.loader import Batch, Loader
 from iart.data.samples import TrainingSet
-from iart.errors import TrainingError, WeightsError
+from iart.errors import TrainingError, WeightsError, first_line
 from iart.files.complete import complete_file, writing
 from iart.model import IART, IARTConfig
 from iart.train.adversary import Adversary, load_averages, new_adversaries
@@ -160,7 +160,7 @@ class TrainState:
                 if adversary.name in saved:  # else the run was without it so far
                     adversary.load_state_dict(saved[adversary.name])
         except Exception as error:  # torch raises many kinds for damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+            reason = first_line(error).rstrip(":")
             raise WeightsError(
                 f"cannot resume from '{path}': {reason}. It must be a state saved by this run, with"
                 " the same network; move it away to start anew"

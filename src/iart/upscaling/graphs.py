@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.device import free_memory, release_memory
+from iart.errors import first_line
 from iart.graphs import Recorder
 from iart.model import IART
 
@@ -126,7 +127,7 @@ class WindowGraphs:
             if not _are_equal(made, expected):
                 raise RuntimeError("a replay gives other numbers")
         except Exception as error:  # noqa: BLE001  # of PyTorch, Triton, a driver: any class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
         else:
             self._kept[key] = graph = _Graph(frames, state, replay, *made)
             return graph

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from iart.errors import DataError, MissingExtraError, OptionsError
+from iart.errors import DataError, MissingExtraError, OptionsError, first_line
 from iart.evaluate.metrics.perceptual import (
     LIBRARIES,
     FrameMetric,
@@ -69,7 +69,7 @@ class ExtraClip:
                 else:
                     self._over_time[name].add(result, gt)
             except (DataError, OSError, RuntimeError, ValueError) as failure:
-                reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+                reason = first_line(failure)
                 self._failed[name] = f"{name} is not computed: {reason}"
 
     def over_time(self, name: str) -> float | None:
