@@ -26,10 +26,9 @@ import ray
 from torch import nn
 
 from iart.model.bicubic import Bicubic
-from iart.parallel.actor import Actor
 from iart.parallel.cluster import Cluster
 from iart.parallel.processes import Answer
-from iart.parallel.workers import ClusterWorkers
+from iart.parallel.workers import Actor, ClusterWorkers
 from iart.upscaling.film.claims import Claim, Claims, Done
 from iart.upscaling.film.job import End
 from iart.upscaling.film.request import UpscaleRequest

@@ -12,7 +12,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "src" / "iart"
 FILES = sorted(ROOT.rglob("*.py"))
-MAX_LINES = 350
+MAX_LINES = 450
 CORE = (
     *("model/**/*", "weights/**/*"),
     *(f"upscaling/{name}.py" for name in ("windows", "tiles", "budget", "enlarge", "clip")),

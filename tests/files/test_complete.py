@@ -8,7 +8,7 @@ import pytest
 
 from iart.errors import OutputError
 from iart.files.complete import complete_file, write_json, writing
-from iart.files.hidden import hidden_name
+from iart.files.names import hidden_name
 
 
 def test_a_file_has_its_name_only_when_complete(tmp_path: Path):

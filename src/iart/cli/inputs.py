@@ -6,7 +6,7 @@ from pathlib import Path
 
 from iart.errors import InputError, OptionsError, OutputError
 from iart.files.images import VIDEO_ENDINGS, is_image
-from iart.files.numbered import FRAMES, frames_of
+from iart.files.names import FRAMES, frames_of
 from iart.video.dvd.disc import find_titles, one_per_title
 from iart.video.write.codecs import CONTAINERS
 from iart.video.write.writer import is_folder

@@ -152,7 +152,7 @@ def upscale(
                 say(told)
 
         def enlarge_on_cluster(address: str) -> None:
-            from iart.files.numbered import frames_of
+            from iart.files.names import frames_of
             from iart.parallel import cluster as ray
             from iart.upscaling.film.spread import Spread, describe, loader
 

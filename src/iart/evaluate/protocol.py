@@ -24,7 +24,7 @@ from iart.data.degradation.parameters import Degradation
 from iart.data.pairs import check_clip_name
 from iart.errors import OptionsError
 from iart.files.shipped import shipped_files
-from iart.files.yaml_text import numbered, read_yaml
+from iart.files.text import numbered, read_yaml
 
 _SHOWN = 34
 """Characters of a protocol's places in the table."""

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from iart.errors import OutputError
-from iart.files.hidden import hidden_name, replaced_name, temporary_name
-from iart.files.numbered import FRAMES
+from iart.files.names import FRAMES, hidden_name, replaced_name, temporary_name
 
 
 @contextmanager

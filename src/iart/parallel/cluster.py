@@ -24,8 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from iart.errors import DeviceError, MissingExtraError, OptionsError
-from iart.files.hidden import hidden_name
+from iart.errors import DeviceError, MissingExtraError, OptionsError, first_line
+from iart.files.names import hidden_name
 from iart.parallel.scratch import machine_mark
 from iart.parallel.workers import ClusterWorkers
 
@@ -119,7 +119,7 @@ class Cluster:
                     _reach(address)
                 _init(ray, stack, settings, started=address == LOCAL)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+                reason = first_line(error).rstrip(".")
                 raise DeviceError(
                     f"cannot join a Ray cluster at '{address or self._address}': {reason}. Start"
                     " one with `ray start --head`, or pass --cluster local"

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.pictures.alpha import has_alpha, set_alpha
-from iart.pictures.color import Color, from_rgb
+from iart.pictures.color import Color, from_rgb, has_alpha, set_alpha
 from iart.pictures.orientation import Orientation
 from iart.video.fields.classify import FieldReport
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iart.errors import InputError
 from iart.files.images import is_animation, is_image
-from iart.files.numbered import numbered_name
+from iart.files.names import numbered_name
 from iart.video.dvd.disc import find_title
 from iart.video.frame import Crop
 from iart.video.read.image_series import ImageReader

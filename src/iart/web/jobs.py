@@ -30,7 +30,7 @@ from typing import IO, Literal
 
 from iart.errors import InputError, OptionsError
 from iart.files.complete import write_json
-from iart.files.hidden import hidden_name
+from iart.files.names import hidden_name
 from iart.web.command import environment, error_of, iart_command
 from iart.web.folder import Folder
 

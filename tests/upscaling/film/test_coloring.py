@@ -16,7 +16,7 @@ from iart.pictures.color_tags import convert_primaries
 from iart.upscaling.film.conform import check_hdr, plan_color
 from iart.upscaling.film.run import upscale_video
 from iart.video.open import open_video
-from iart.video.write.hdr import mastering_of
+from iart.video.write.film import mastering_of
 from tests.video.clips import make_clip
 from tests.video.outputs import images
 

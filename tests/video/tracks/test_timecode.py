@@ -9,7 +9,7 @@ import pytest
 
 from iart.upscaling.film.plan import plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
-from iart.video.tracks.timecode import move_timecode
+from iart.video.tracks.plan import move_timecode
 from iart.video.write.muxer import FilmPlan
 from tests.video.clips import picture
 

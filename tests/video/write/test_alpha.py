@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from iart.model.bicubic import Bicubic
-from iart.pictures.alpha import alpha_of, set_alpha
+from iart.pictures.color import alpha_of, set_alpha
 from iart.upscaling.film.plan import plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.run import upscale_video

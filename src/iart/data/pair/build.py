@@ -30,8 +30,8 @@ from iart.data.pair.moments import find_course, speeds_of
 from iart.data.pair.report import report
 from iart.errors import DataError, OptionsError, OutputError
 from iart.files.complete import complete_file, make_folder, write_json, writing
-from iart.files.hidden import temporary_name
 from iart.files.locks import locked
+from iart.files.names import temporary_name
 
 _SETTINGS = "pairs.json"
 _OURS = ("analysis", "GT", "LQ", "meta_info_train.txt", "meta_info_val.txt", "train.json",

@@ -27,8 +27,7 @@ from iart.data.pairs import Pair, found_pairs
 from iart.data.stores.folder import Frames
 from iart.errors import DataError, InputError
 from iart.files.images import video_files
-from iart.files.text import read_text
-from iart.files.yaml_text import numbered
+from iart.files.text import numbered, read_text
 from iart.pictures.color import to_rgb
 from iart.pictures.degrade import to_uint8
 from iart.pictures.orientation import Orientation

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from iart.errors import OptionsError
 from iart.files.complete import Destination, complete_file
 from iart.files.shipped import shipped_files
-from iart.files.yaml_text import numbered, parse_yaml, read_yaml
+from iart.files.text import numbered, parse_yaml, read_yaml
 from iart.train.options.run import TrainingOptions
 from iart.train.options.section import WrongKey
 

@@ -10,9 +10,8 @@ from iart.errors import DeviceError, InputError, OutputError
 from iart.upscaling.budget import device_of, film_bytes, network_bytes
 from iart.upscaling.film.job import begun_segments, known_tiling
 from iart.upscaling.film.plan import UpscalePlan, open_source, plan_upscale, resolved
-from iart.upscaling.film.preview import preview_frames
+from iart.upscaling.film.preview import preview_frames, seconds_per_frame
 from iart.upscaling.film.request import Source, UpscaleOptions, UpscaleRequest
-from iart.upscaling.film.speed import seconds_per_frame
 from iart.video.frame import VideoInfo
 from iart.video.read.borders import find_borders
 from iart.video.read.describe import describe

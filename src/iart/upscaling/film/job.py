@@ -30,8 +30,8 @@ from torch import nn
 
 from iart.errors import IARTError, InputError, OutputError
 from iart.files.complete import Destination, write_json
-from iart.files.hidden import hidden_name, replaced_name
 from iart.files.locks import locked
+from iart.files.names import hidden_name, replaced_name
 from iart.upscaling.budget import Tiling
 from iart.upscaling.film.request import Source
 from iart.video.dvd.disc import find_title

@@ -18,7 +18,7 @@ import av
 from torch import nn
 
 from iart.files.complete import Destination
-from iart.files.numbered import FRAMES, NumberedName
+from iart.files.names import FRAMES, NumberedName
 from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling, waiting_bytes
 from iart.upscaling.film.conform import Conform, check_hdr, plan_conform
 from iart.upscaling.film.job import (

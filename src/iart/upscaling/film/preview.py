@@ -11,20 +11,22 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from iart.errors import InputError
 from iart.files.complete import complete_file
-from iart.files.numbered import frames_of
+from iart.files.names import frames_of
+from iart.model import IART
 from iart.model.upsample import SCALE
 from iart.pictures.resize import imresize
 from iart.progress import Progress
-from iart.upscaling.clip import upscale_frames
+from iart.upscaling.budget import Tiling
+from iart.upscaling.clip import upscale, upscale_frames
 from iart.upscaling.film.plan import encoding_of, open_source, plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
-from iart.upscaling.film.speed import seconds_per_frame
 from iart.video.frame import Frame, VideoInfo
 from iart.video.write.writer import VideoWriter, is_folder
 
@@ -178,3 +180,36 @@ def _cropped(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "y x 3"]:
     top, left = (height - y) // 2, (width - x) // 2
     cut = image[:, top : top + y, left : left + x].clamp(0, 1)
     return (cut * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+# Frames, height, width of pieces whose time is taken; the larger only if the smaller was quick.
+PROBES = ((3, 32, 32), (3, 64, 96))
+QUICK_SECONDS = 0.3
+
+
+def seconds_per_frame(model: nn.Module, tiling: Tiling, height: int, width: int) -> float:
+    """How fast a network is here, measured on a small piece; encoding goes on beside it.
+
+    Args:
+        model: enlarges `b t 3 h w`; runs where its parameters lie.
+        tiling: of the film, whose windows repeat frames.
+        height: of its pictures.
+        width: of them.
+    """
+    seconds_per_pixel = 0.0
+    for t, h, w in PROBES:
+        clip = torch.rand(t, 3, h, w)
+        upscale(clip[:, :, :16, :16], model, window=t, overlap=0)  # what is done only once
+        seconds = min(_seconds(clip, model) for _ in range(2))  # other programs only add to it
+        seconds_per_pixel = seconds / (t * h * w)
+        if seconds > QUICK_SECONDS:
+            break
+    contexts = 1 if isinstance(model, IART) else 2  # its state is carried from window to window
+    repeated = tiling.window / (tiling.window - contexts * tiling.overlap)
+    return seconds_per_pixel * height * width * repeated
+
+
+def _seconds(clip: Tensor, model: nn.Module) -> float:
+    began = clock.monotonic()
+    upscale(clip, model, window=len(clip), overlap=0)
+    return clock.monotonic() - began

@@ -31,9 +31,14 @@ from iart.files.complete import complete_file, sync, write_json
 from iart.video.frame import Frame, Loss
 from iart.video.write.encoder import Encode, Slot
 from iart.video.write.image_series import PicturePlan
-from iart.video.write.kept import KeptPictures
 from iart.video.write.muxer import FilmPlan, Muxer
-from iart.video.write.segment import SegmentWriter, read_packets, read_record, segment_paths
+from iart.video.write.segment import (
+    KeptPictures,
+    SegmentWriter,
+    read_packets,
+    read_record,
+    segment_paths,
+)
 
 SHORTEST = 48
 """Frames of a segment at least, but for the last one."""

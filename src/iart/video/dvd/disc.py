@@ -18,8 +18,7 @@ from av.container import InputContainer
 
 from iart.errors import InputError
 from iart.video.dvd.ifo import TitleSheet, read_sheet
-from iart.video.dvd.packs import declare_subtitles
-from iart.video.dvd.vob import VobStream
+from iart.video.dvd.vob import VobStream, declare_subtitles
 
 _PART = re.compile(r"VTS_(\d\d)_(\d)\.(VOB|IFO|BUP)", re.IGNORECASE)
 

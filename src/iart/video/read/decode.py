@@ -14,9 +14,15 @@ from av.video.stream import VideoStream
 
 from iart.pictures.orientation import Orientation, orientation_of
 from iart.video.frame import Loss, VideoInfo
-from iart.video.read.join import JoinedClock
 from iart.video.read.marks import alpha_decoder
-from iart.video.read.timing import Clock, LossLog, is_seekable, is_timed_by_order, rewind
+from iart.video.read.timing import (
+    Clock,
+    JoinedClock,
+    LossLog,
+    is_seekable,
+    is_timed_by_order,
+    rewind,
+)
 
 _MAX_READ_ERRORS = 100
 """Consecutive failures to read a packet after which the rest of a file counts as lost."""

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 
 from iart.errors import InputError, OptionsError
 from iart.files.images import ImageHeader, decode_image, image_header, is_image, natural_key
-from iart.files.numbered import numbered_name
+from iart.files.names import numbered_name
 from iart.pictures.color_tags import SRGB
 from iart.video.frame import Crop, Frame, Loss, VideoInfo
 from iart.video.read.probe import cannot_read

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from iart.pictures.alpha import alpha_of
+from iart.pictures.color import alpha_of
 from iart.pictures.orientation import Orientation
 from iart.video.frame import Crop, DolbyVision, Marks, Spherical
 

@@ -13,9 +13,8 @@ from av.stream import Stream
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.pictures.alpha import alpha_of
 from iart.pictures.chroma import Siting
-from iart.pictures.color import Color, is_supported, to_rgb
+from iart.pictures.color import Color, alpha_of, is_supported, to_rgb
 from iart.pictures.color_tags import ColorTags, resolve_color
 from iart.video.fields.survey import survey_fields
 from iart.video.fields.treat import MODES, plan_fields, treated

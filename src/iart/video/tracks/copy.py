@@ -11,8 +11,7 @@ from av.packet import Packet
 from av.stream import Discard
 
 from iart.video.frame import Loss
-from iart.video.read.join import JoinedClock
-from iart.video.read.timing import is_seekable, is_timed_by_order
+from iart.video.read.timing import JoinedClock, is_seekable, is_timed_by_order
 from iart.video.tracks.convert import Converter
 
 _MARGIN_SECONDS = 10

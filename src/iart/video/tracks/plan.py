@@ -1,5 +1,7 @@
-"""What is to become of each track: the plan, and the metadata that go with it."""
+"""What is to become of each track: the plan, its metadata, and its time code."""
 
+import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,7 +13,6 @@ from iart.video.write.codecs import Container
 
 KINDS = ("audio", "subtitle", "attachment", "data", "video")
 """What `drop` takes besides stream indices; "video" is every video but the one that is read."""
-
 
 _NO_DISPOSITION = Disposition(0)
 
@@ -140,3 +141,59 @@ def container_metadata(given: dict[str, str]) -> dict[str, str]:
     """
     left_out = (*_FOREIGN_TAGS, "timecode")
     return {key: value for key, value in given.items() if not key.lower().startswith(left_out)}
+
+
+_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.,])(\d+)")
+_DROPPING = (30, 60)
+"""Whole frames per second at which a time code can leave out numbers to keep up with the clock."""
+
+
+def move_timecode(
+    label: str, elapsed: Fraction, given_rate: Fraction, rate: Fraction
+) -> tuple[str, tuple[str, ...]]:
+    """The time code ("01:00:00:00") of the first frame written, and notes on what is not kept.
+
+    Args:
+        label: of the source's first frame; another separator than ":" before the frames marks
+            drop-frame counting, which is kept at 29.97 and 59.94 frames per second.
+        elapsed: seconds from there to where the output starts.
+        given_rate: frames per second of the source.
+        rate: frames per second of the output.
+    """
+    found = _TIMECODE.fullmatch(label.strip())
+    given_fps, fps = round(given_rate), round(rate)
+    if found is None or not given_fps or not fps:
+        return label, ()
+    hours, minutes, seconds, frames = (int(found[group]) for group in (1, 2, 3, 5))
+    is_dropping = found[4] != ":"
+    drops = is_dropping and fps in _DROPPING and rate.denominator != 1
+    number = _frame_number(hours * 60 + minutes, seconds, frames * fps // given_fps, fps, drops)
+    moved = _timecode(number + math.ceil(elapsed * rate), fps, drops)
+    if is_dropping and not drops:
+        return moved, (
+            f"timecode: drop-frame {label} goes on as {moved}: without drop frames, which"
+            f" {float(rate):.3f} frames/s do not have",
+        )
+    return moved, ()
+
+
+def _dropped(fps: int) -> int:
+    """Numbers that are left out at the start of every minute but each tenth."""
+    return fps // 15
+
+
+def _frame_number(minutes: int, seconds: int, frames: int, fps: int, drops: bool) -> int:
+    count = (minutes * 60 + seconds) * fps + frames
+    return count - _dropped(fps) * (minutes - minutes // 10) if drops else count
+
+
+def _timecode(number: int, fps: int, drops: bool) -> str:
+    if drops:
+        left_out = _dropped(fps)
+        tens, rest = divmod(number, 600 * fps - 9 * left_out)
+        minutes = max(0, rest - left_out) // (60 * fps - left_out)
+        number += left_out * (9 * tens + minutes)
+    seconds, frames = divmod(number, fps)
+    minutes, second = divmod(seconds, 60)
+    separator = ";" if drops else ":"
+    return f"{minutes // 60 % 24:02}:{minutes % 60:02}:{second:02}{separator}{frames:02}"

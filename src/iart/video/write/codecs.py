@@ -13,8 +13,7 @@ import av
 from av.codec.codec import UnknownCodecError
 
 from iart.errors import OptionsError, OutputError
-from iart.pictures.alpha import has_alpha
-from iart.pictures.color import layout_of
+from iart.pictures.color import has_alpha, layout_of
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import av
 from av.video.codeccontext import VideoCodecContext
 
 from iart.errors import OptionsError
-from iart.files.numbered import FRAMES, NumberedName, frames_of
-from iart.pictures.alpha import has_alpha
-from iart.pictures.color import Color
+from iart.files.names import FRAMES, NumberedName, frames_of
+from iart.pictures.color import Color, has_alpha
 from iart.pictures.color_tags import SRGB
 from iart.video.frame import Frame, VideoInfo
 from iart.video.tracks.plan import check_drop

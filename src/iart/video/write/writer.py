@@ -16,7 +16,7 @@ import av.error
 
 from iart.errors import OptionsError, OutputError
 from iart.files.complete import PendingOutput, writing
-from iart.files.numbered import FRAMES, frames_of
+from iart.files.names import FRAMES, frames_of
 from iart.video.frame import Frame, Loss, VideoInfo
 from iart.video.write.codecs import CONTAINERS, container_for
 from iart.video.write.encoder import Encoder
