@@ -3,7 +3,8 @@
     python benchmarks/gpu.py [--device cuda] [--output benchmarks/gpu] [--quick]
 
 writes OUTPUT.md, a Markdown table, and OUTPUT.json. It needs this checkout and its packages, and
-no data. Rows are golden vectors and the tests of kernels and graphs on the device; speed of the
+no data. Rows are golden vectors and the tests of kernels and graphs on the device; flow in several
+ways (milliseconds a frame, both directions; errors in pixels against float64); speed of the
 network (share of the rate of matrix products, and of memory bandwidth), against the plain path, and
 with and without CUDA graphs; a made film
 through `upscale_video`, stage by stage; steps of training; and whether two processes on one device
@@ -13,6 +14,7 @@ row small: that is how the script is tested on a CPU (`--device cpu --quick`).
 
 import argparse
 import contextlib
+import copy
 import json
 import os
 import platform
@@ -27,6 +29,7 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -38,6 +41,8 @@ from iart.bench.probes import now
 from iart.device import PRECISIONS, pick_device, pick_precision
 from iart.errors import DeviceError, OutputError
 from iart.model import IART
+from iart.model.flow import SpyNet
+from iart.model.kernels import dispatch
 from iart.model.kernels.dispatch import BACKENDS, backend_in_use, usable_backend
 from iart.pictures import color
 from iart.runtime import keep_freed_memory
@@ -60,6 +65,7 @@ from compare import (  # noqa: E402  # pyright: ignore[reportMissingImports]  # 
 )
 from operations import count  # noqa: E402
 from stopwatch import Stopwatch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from tests.model.formula import smooth_input, with_formula_weights  # noqa: E402
 from tests.model.test_goldens import GOLDEN, TINY  # noqa: E402
@@ -170,7 +176,7 @@ def tests(report: Report, device: torch.device, sizes: Sizes) -> None:
     """The tests of kernels, graphs and golden vectors, by pytest."""
     files = [
         f"tests/model/{name}.py"
-        for name in ("test_goldens", "test_gpu_kernels", "test_gpu_gradients")
+        for name in ("test_goldens", "test_gpu_kernels", "test_gpu_flow", "test_gpu_gradients")
     ]
     files += ["tests/upscaling/test_graphs.py", "tests/train/test_captured.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
@@ -238,6 +244,95 @@ def speed(report: Report, device: torch.device, sizes: Sizes) -> None:
                     **{"peak MB": found.peak_bytes / 1e6},
                     **({} if found.psnr is None else {"dB against float32": found.psnr}),
                 )
+
+
+class Tripled(nn.Module):
+    """A convolution as one of TF32 over three times the channels: high, low and high once more.
+
+    Low·low is left out, 2^-22 of it. How well the GPU sums up is up to cuDNN.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        (high, low), self.bias = _in_tf32(conv.weight.detach()), conv.bias
+        self.weight = torch.cat((high, high, low), dim=1).to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See above."""
+        high, low = _in_tf32(x)
+        return torch.conv2d(torch.cat((high, low, high), 1), self.weight, self.bias, padding=3)
+
+
+def _in_tf32(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounded to 10 bits after the point, and what is left."""
+    high = ((x.view(torch.int32) + 2**12) & -(2**13)).view(torch.float32)
+    return high, x - high
+
+
+def flow(report: Report, device: torch.device, sizes: Sizes) -> None:
+    """Ways to compute it: PyTorch's convolutions in float32, and what multiplies less exactly."""
+    for name, size in (("full", sizes.full), ("light", sizes.light)):
+        (frames, height, width) = size = max(2, size[0]), *size[1:]
+        clip = made_clip(*size)[0].to(device)
+        spynet = load_network(name, str(device)).flow
+        exact = copy.deepcopy(spynet).double()(clip[:1], clip[1:2])
+        for way in FLOWS:
+            what = f"{name}, {frames} frames of {width}x{height}, {way}"
+            with report.part("flow", what), torch.inference_mode(), _flow_scope(way, device):
+                if way == "kernel" and (
+                    device.type != "cuda" or usable_backend("triton", device) != "triton"
+                ):
+                    report.add("flow", what, **{"ms a frame": "n/a"})
+                    continue
+                net = _flow_network(spynet, way)
+
+                def both(net: SpyNet = net, clip: Tensor = clip) -> None:
+                    net(clip[:-1], clip[1:])
+                    net(clip[1:], clip[:-1])
+
+                seconds = _best(both, device)[0]
+                error = (net(clip[:1], clip[1:2]) - exact).abs().flatten()
+                report.add(
+                    "flow",
+                    what,
+                    **{"ms a frame": 1e3 * seconds / len(clip)},
+                    **{"mean error": error.mean().item(), "largest": error.max().item()},
+                )
+        if device.type == "cuda":
+            suits = torch.cuda.get_device_capability(device) in dispatch.OF_TRAINING
+            report.add("flow", f"{name}, what the triton backend takes", kernel=str(suits).lower())
+
+
+FLOWS = ("float32", "channels last", "benchmarked", "benchmarked, channels last", "TF32", "kernel")
+
+
+def _flow_network(spynet: SpyNet, way: str) -> SpyNet:
+    """A copy that computes this way, in the scope that belongs to it."""
+    net = copy.deepcopy(spynet)
+    net.backend = "triton" if way == "kernel" else "torch"
+    if "channels last" in way:
+        net = net.to(memory_format=torch.channels_last)
+    if way == "TF32":
+        for level in net.levels:
+            for i, layer in enumerate(level.children()):
+                if isinstance(layer, nn.Conv2d):
+                    level[i] = Tripled(layer)  # pyright: ignore[reportIndexIssue]
+    return net
+
+
+@contextlib.contextmanager
+def _flow_scope(way: str, device: torch.device) -> Iterator[None]:
+    cudnn, module = torch.backends.cudnn, sys.modules[SpyNet.__module__]
+    with contextlib.ExitStack() as scope:
+        if "benchmarked" in way:
+            scope.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+            cudnn.benchmark = True
+        if way == "TF32":  # which PyTorch lets convolutions take, unless told otherwise
+            scope.enter_context(patch.object(module, "exact_convolutions", contextlib.nullcontext))
+        if way == "kernel" and device.type == "cuda":  # whatever the rule says of this card
+            suits = (torch.cuda.get_device_capability(device),)
+            scope.enter_context(patch.object(dispatch, "OF_TRAINING", suits))
+        yield
 
 
 def against_plain(report: Report, device: torch.device, sizes: Sizes) -> None:
@@ -453,6 +548,7 @@ def training(report: Report, device: torch.device, sizes: Sizes) -> None:
 PARTS: tuple[tuple[str, Callable[[Report, torch.device, Sizes], None]], ...] = (
     ("goldens", lambda report, device, _: goldens(report, device)),
     ("tests", tests),
+    ("flow", flow),
     ("network", speed),
     ("plain path", against_plain),
     ("graphs", graphs),

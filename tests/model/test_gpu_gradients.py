@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from iart.model import IART
 from iart.model.align import ImplicitAlign
-from iart.model.kernels import SNAP, dispatch, gpu_operators
+from iart.model.kernels import SNAP, dispatch, gpu_operators, gpu_trial
 from tests.model.conftest import INTERPRETED
 from tests.model.formula import with_formula_weights
 from tests.model.test_gpu_kernels import (
@@ -282,7 +282,7 @@ def test_the_network_learns_the_same(on_gpu: torch.device):
 
 
 def test_the_trial_finds_that_they_work(device: str):
-    assert dispatch.failure_of_triton(torch.device(device), gradients=True) is None
+    assert gpu_trial.failure_of_triton(torch.device(device), gradients=True) is None
 
 
 def test_where_they_do_not_work_pytorch_steps_in(

@@ -1,7 +1,7 @@
 """The kernels for GPUs compute what PyTorch does, on a GPU or in Triton's interpreter, and compile.
 
 The interpreter must be chosen before Triton is imported: a process of its own runs this file there,
-and the tests of gradients.
+and the tests of flow and of gradients.
 """
 
 import os
@@ -21,7 +21,7 @@ from iart.device import autocast
 from iart.model import IART
 from iart.model.align import ImplicitAlign, sine_encoding
 from iart.model.flow import warp
-from iart.model.kernels import SNAP, dispatch
+from iart.model.kernels import SNAP, dispatch, gpu_trial
 from tests.model.conftest import INTERPRETED
 from tests.model.formula import with_formula_weights
 from tests.model.test_pieces import SMALL
@@ -39,7 +39,7 @@ dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["test_gpu_kernels", "test_gpu_gradients"])
+@pytest.mark.parametrize("name", ["test_gpu_kernels", "test_gpu_flow", "test_gpu_gradients"])
 def test_in_the_interpreter(name: str):
     file = Path(__file__).with_name(f"{name}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
@@ -254,6 +254,7 @@ def test_the_network_gives_the_same(
         expected = model(clip)
     if INTERPRETED:  # there is no GPU that it could suit
         monkeypatch.setattr(dispatch, "_is_gpu", lambda _: True)
+        monkeypatch.setattr(dispatch, "_is_of_training", lambda _: True)
         monkeypatch.setattr("iart.model.iart.usable_backend", lambda name, _: name)
     model.backend = "triton"
     with autocast(clip.device, dtype):
@@ -266,18 +267,18 @@ def test_the_network_gives_the_same(
 
 
 def test_the_trial_finds_that_they_work(device: str):
-    assert dispatch.failure_of_triton(torch.device(device)) is None
+    assert gpu_trial.failure_of_triton(torch.device(device)) is None
 
 
 def test_the_trial_finds_wrong_numbers(device: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpu_kernels, "SNAP", 1.0)  # the cells to the right and below
-    failure = dispatch.failure_of_triton(torch.device(device))
+    failure = gpu_trial.failure_of_triton(torch.device(device))
     assert failure == "its kernels give other numbers than PyTorch"
 
 
 @pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="here they run")
 def test_the_trial_tells_why_they_do_not_run():
-    failure = dispatch.failure_of_triton(torch.device("cpu"))
+    failure = gpu_trial.failure_of_triton(torch.device("cpu"))
     assert failure is not None
     assert failure.startswith("its kernels do not run (")
 
@@ -287,7 +288,7 @@ def compiled(kernel: Any, tensors: dict[str, Tensor], constants: dict[str, Any],
     options = {
         name: constants.pop(name) for name in list(constants) if name not in kernel.arg_names
     }
-    types = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+    types = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
     types |= {torch.int64: "*i64", torch.int32: "*i32"}
     signature = {name: "constexpr" if name in constants else "i32" for name in kernel.arg_names}
     signature |= {name: types[x.dtype] for name, x in tensors.items()}

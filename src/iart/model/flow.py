@@ -4,10 +4,11 @@ Convention: flow has channel 0 = x (right) and channel 1 = y (down), in pixels o
 points from the current frame to where to look in the other one. Always float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from threading import Lock
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iart.device import without_autocast
+from iart.model.kernels import SCALE
+from iart.model.kernels.dispatch import BACKENDS, suits_split
+from iart.model.kernels.plain import split
 
 PIXELS_AT_ONCE = 2**18
 """Pairs of frames are taken together up to so many pixels, or one by one, but for training."""
@@ -55,6 +59,30 @@ def _level(channels: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def _split_levels(levels: nn.ModuleList) -> list[Callable[[Tensor], Tensor]]:
+    """The same levels, computed by `iart.model.kernels.gpu_flow`; without a gradient.
+
+    Weights are split anew at each call: kept, they would outlive a step of training.
+    """
+    layers = [[x for x in cast("nn.Sequential", net) if isinstance(x, nn.Conv2d)] for net in levels]
+    kernels = [x.weight.permute(2, 3, 1, 0) for level in layers for x in level]
+    parts = split(torch.cat([x.flatten() for x in kernels])).split([x.numel() for x in kernels], 1)
+    halves = (part.view(2, *x.shape) for part, x in zip(parts, kernels, strict=True))
+
+    def of_level(level: list[nn.Conv2d]) -> Callable[[Tensor], Tensor]:
+        known = [(next(halves), x.bias, x is level[-1]) for x in level]
+
+        def net(x: Tensor) -> Tensor:
+            x = split(SCALE * x.permute(0, 2, 3, 1))
+            for layer in known:
+                x = torch.ops.iart.convolve(x, *layer)
+            return x
+
+        return net
+
+    return [of_level(level) for level in layers]
+
+
 class SpyNet(nn.Module):
     """Coarse-to-fine flow: at each level `flow = net([reference, warp(other, up), up]) + up`.
 
@@ -67,6 +95,7 @@ class SpyNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], levels: int) -> None:
         super().__init__()
+        self.backend = BACKENDS[0]
         self.levels = nn.ModuleList(_level(channels) for _ in range(levels))
         # What the published network was trained with (the statistics of ImageNet).
         statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -80,9 +109,18 @@ class SpyNet(nn.Module):
         return max(-(-size // multiple), 2) * multiple
 
     def coarse_to_fine(
-        self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
+        self,
+        reference: Float[Tensor, "b 3 h w"],
+        other: Float[Tensor, "b 3 h w"],
+        levels: Sequence[Callable[[Tensor], Tensor]] | None = None,
     ) -> list[Float[Tensor, "b 2 _ _"]]:
-        """Flow of every level, coarsest first; h and w as `pyramid_size` gives them."""
+        """Flow of every level, coarsest first; h and w as `pyramid_size` gives them.
+
+        Args:
+            reference: where flow starts, RGB in [0, 1].
+            other: where it ends.
+            levels: what computes the levels; None is they themselves.
+        """
         references, others = [(reference - self.mean) / self.std], [(other - self.mean) / self.std]
         for pyramid in (references, others):
             for _ in range(len(self.levels) - 1):
@@ -90,7 +128,9 @@ class SpyNet(nn.Module):
         b, _, h, w = references[-1].shape
         flow = reference.new_zeros(b, 2, h // 2, w // 2)
         flows = []
-        for net, ref, oth in zip(self.levels, references[::-1], others[::-1], strict=True):
+        for net, ref, oth in zip(
+            levels or self.levels, references[::-1], others[::-1], strict=True
+        ):
             h, w = ref.shape[-2:]
             up = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             up = F.pad(up, (0, w - up.shape[-1], 0, h - up.shape[-2]), mode="replicate")
@@ -106,19 +146,24 @@ class SpyNet(nn.Module):
         at_once = max(1, PIXELS_AT_ONCE // (h * w))
         if torch.is_grad_enabled():
             at_once = len(reference)
+        suits = suits_split(self.backend, reference, other, *self.parameters())
+        levels = _split_levels(self.levels) if suits else None
         pairs = zip(reference.split(at_once), other.split(at_once), strict=True)
         with without_autocast(reference.device), exact_convolutions():
-            return torch.cat([self._flow(*pair) for pair in pairs])
+            return torch.cat([self._flow(*pair, levels) for pair in pairs])
 
     def _flow(
-        self, reference: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]
+        self,
+        reference: Float[Tensor, "b 3 h w"],
+        other: Float[Tensor, "b 3 h w"],
+        levels: Sequence[Callable[[Tensor], Tensor]] | None,
     ) -> Float[Tensor, "b 2 h w"]:
         h, w = reference.shape[-2:]
         size = self.pyramid_size(h), self.pyramid_size(w)
         pair = torch.stack((reference, other)).to(self.mean.dtype).flatten(0, 1)
         if size != (h, w):
             pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
-        flow = self.coarse_to_fine(*pair.chunk(2))[-1]
+        flow = self.coarse_to_fine(*pair.chunk(2), levels)[-1]
         if size != (h, w):
             flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
             flow = torch.stack((flow[:, 0] * (w / size[1]), flow[:, 1] * (h / size[0])), dim=1)

@@ -146,7 +146,7 @@ class IART(nn.Module):
 
     @property
     def backend(self) -> str:
-        """What computes attention and alignment: one of `iart.model.kernels.dispatch.BACKENDS`.
+        """What computes most of it: one of `iart.model.kernels.dispatch.BACKENDS`.
 
         May be set to "auto": the fastest that works where the weights lie. What this machine cannot
         have becomes "torch" when it is set; a log line says so.
@@ -154,16 +154,17 @@ class IART(nn.Module):
         Raises:
             OptionsError: on setting: unknown.
         """
-        return self._attending()[0].backend
+        return self._choosing()[0].backend
 
     @backend.setter
     def backend(self, name: str) -> None:
         name = usable_backend(name, self.extract.weight.device)
-        for part in self._attending():
+        for part in self._choosing():
             part.backend = name
 
-    def _attending(self) -> list[WindowAttention | ImplicitAlign]:
-        return [x for x in self.modules() if isinstance(x, WindowAttention | ImplicitAlign)]
+    def _choosing(self) -> list[SpyNet | WindowAttention | ImplicitAlign]:
+        kinds = SpyNet | WindowAttention | ImplicitAlign
+        return [x for x in self.modules() if isinstance(x, kinds)]
 
     def forward(
         self,

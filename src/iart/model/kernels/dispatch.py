@@ -1,10 +1,9 @@
 """Which code computes attention and alignment: PyTorch's, C++ on the CPU or Triton on GPUs."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +11,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.model.kernels import cpu, gpu_operators, operators, plain
+from iart.model.kernels import cpu, gpu_operators, gpu_trial, operators, plain
 
 BACKENDS = ("native", "torch", "triton")
 """What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
 they can be had; these operations alone; or, on a GPU, our Triton kernels."""
 CAPABILITY = (8, 0)
 """Of GPUs for the Triton kernels, at least."""
+OF_TRAINING = ((8, 0), (9, 0), (10, 0), (10, 3))
+"""Of GPUs that multiply halves 16 times as fast as float32 or more: A100, H100, H200, B200, B300.
+Others do so 2 to 4 times as fast, and three products of halves take as long as one of float32."""
 GPU_CHANNELS = 64
 """Of a head, that the Triton kernels can take at most."""
 GPU_OPERAND = 256 * 32
@@ -55,7 +57,7 @@ def _lacking_of_triton(device: torch.device) -> str | None:
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
         lacking = "it needs a GPU of compute capability 8.0"
     else:
-        lacking = failure_of_triton(device)
+        lacking = gpu_trial.failure_of_triton(device)
     if lacking is None:
         _log.info("attention and alignment: Triton kernels on %s", device)
     else:
@@ -68,128 +70,10 @@ def _has_gradients(device: torch.device) -> bool:
     """Whether the Triton kernels of gradients can be used there too. Told once if they cannot."""
     # In a thread of its own, which knows nothing of autocast, checkpoints or modes around the call.
     with ThreadPoolExecutor(1) as thread:
-        lacking = thread.submit(failure_of_triton, device, gradients=True).result()
+        lacking = thread.submit(gpu_trial.failure_of_triton, device, gradients=True).result()
     if lacking is not None:
         _log.info("gradients: PyTorch's operations, not Triton: %s", lacking)
     return lacking is None
-
-
-def failure_of_triton(device: torch.device, *, gradients: bool = False) -> str | None:
-    """Try the Triton kernels on a few numbers: None if PyTorch gives the same, else what is wrong.
-
-    They are compiled on the spot, by Triton and a C compiler: much of that may be missing or old.
-
-    Args:
-        device: where.
-        gradients: try those of gradients instead.
-    """
-    try:
-        from iart.model.kernels import gpu, gpu_align_gradients, gpu_gradients, gpu_rows
-    except ImportError as error:
-        return str(error)
-    for dtype, tolerance in ((torch.float16, 2**-8), (torch.float32, 1e-4)):
-        tried = (
-            _tried_gradients(device, dtype, gpu_gradients, gpu_align_gradients)
-            if gradients
-            else _tried(device, dtype, gpu, gpu_rows)
-        )
-        try:
-            got = [x.float() for x in tried]
-        except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
-            lines = str(error).strip().splitlines()
-            return f"its kernels do not run ({lines[0] if lines else type(error).__name__})"
-        for ours, theirs in zip(got[::2], got[1::2], strict=True):
-            if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
-                return "its kernels give other numbers than PyTorch"
-    return None
-
-
-def _tried(device: torch.device, dtype: torch.dtype, gpu: Any, gpu_rows: Any) -> Iterator[Tensor]:
-    """What each kernel gives, and after it what PyTorch does."""
-    generator = torch.Generator().manual_seed(0)
-
-    def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device, dtype)
-
-    (q, k, v), bias = numbers(3, 2, 2, 48, 12), numbers(2, 2, 48, 48)
-    yield gpu.attend(q, k, v, bias, (1, 1))
-    wide = q.float(), k.float(), v.float()
-    ones = (attend_fused(*(x[i : i + 1] for x in wide), bias=bias[i].float()) for i in range(2))
-    yield torch.cat(list(ones))
-
-    (query, key, value), size = numbers(3, 30, 24), (5, 6)
-    flow, last_flow = 2 * numbers(2, 1, 2, *size, dtype=torch.float32)
-    key_bias, value_bias = numbers(2, 4, 24)
-    yield gpu.resample(query, key, value, key_bias, value_bias, flow, heads=2)
-    asks, places = query.float().view(30, 2, 12) / 12**0.5, torch.arange(30, device=device)
-    floor, biases = flow[0].flip(0).flatten(1).T.floor(), (key_bias.float(), value_bias.float())
-    yield plain.resample(asks, key.float(), value.float(), biases, floor, places, size)
-
-    weight, shift = numbers(2, 24, dtype=torch.float32)
-    rows = torch.tensor([3, 0, 30, 29], device=device)  # the third is padding
-    cells = F.pad(query.float(), (0, 0, 0, 1))[rows]
-    yield gpu_rows.norm_rows(query, rows, weight, shift, 1e-5, dtype)
-    yield F.layer_norm(cells, (24,), weight, shift) * (rows < 30)[:, None]
-    added, normed = gpu_rows.add_norm_rows(query.float(), rows, key[:4], weight, shift, 1e-5)
-    yield added
-    yield cells + key[:4].float()
-    yield normed
-    yield F.layer_norm(cells + key[:4].float(), (24,), weight, shift)
-    out = query.clone()
-    gpu_rows.add_to_rows(out, rows, key[:4], value[:4])
-    yield out
-    yield query.float().index_put((rows[[0, 1, 3]],), (key[:4] + value[:4]).float()[[0, 1, 3]])
-
-    frequency = numbers(6, dtype=torch.float32)
-    yield gpu_rows.encode(key.view(1, *size, 24), flow, frequency, dtype)
-    angles = ((flow - flow.floor())[0].flip(0).flatten(1).T[..., None] * frequency).double()
-    yield key.float() + torch.stack((angles.sin(), angles.cos()), -1).flatten(1)
-    yield gpu_rows.chain_flows(flow, last_flow)[1:]
-    lines, columns = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
-    grid = torch.stack(((flow[:, 0] + columns) / 2.5, (flow[:, 1] + lines[:, None]) / 2), -1) - 1
-    yield flow + F.grid_sample(last_flow, grid, align_corners=True)
-
-
-def _tried_gradients(
-    device: torch.device, dtype: torch.dtype, gpu: Any, gpu_align: Any
-) -> Iterator[Tensor]:
-    """What each kernel gives, and after it what PyTorch does."""
-    generator = torch.Generator().manual_seed(0)
-
-    def numbers(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device, dtype)
-
-    (q, k, v, grad), bias = numbers(4, 3, 2, 48, 12), numbers(2, 2, 48, 48)
-    ours = gpu.differentiate(q, k, v, bias, (1, 2), grad)
-    of_kinds = zip(*(x.float().split((1, 2)) for x in (q, k, v, grad)), bias.float(), strict=True)
-    theirs = [plain.differentiate(q, k, v, b, g) for q, k, v, g, b in of_kinds]
-    for mine, parts in zip(ours[:3], zip(*theirs, strict=True), strict=False):
-        yield mine
-        yield torch.cat(parts)
-    yield ours[3]
-    yield torch.stack([of_bias for *_, of_bias in theirs])
-
-    maps, biases, size = [*numbers(3, 30, 24)], [*numbers(2, 4, 24)], (5, 6)
-    flow, grad = 2 * numbers(1, 2, *size, dtype=torch.float32), numbers(30, 24)
-    by_pixel, places = flow[0].flip(0).flatten(1).T, torch.arange(30, device=device)
-
-    def aligned(query: Tensor, key: Tensor, value: Tensor, *biases: Tensor) -> Tensor:
-        asks, (of_key, of_value) = query.view(30, 2, 12) / 12**0.5, biases
-        return plain.resample(asks, key, value, (of_key, of_value), by_pixel.floor(), places, size)
-
-    *ours, of_biases = gpu_align.differentiate_resample(*maps, *biases, flow, 2, grad)
-    wide = (x.float() for x in (*maps, *biases))
-    theirs = torch.func.vjp(aligned, *wide)[1](grad.float())
-    for mine, other in zip((*ours, *of_biases), theirs, strict=True):
-        yield mine
-        yield other
-
-    frequency = numbers(6, dtype=torch.float32)
-    yield gpu_align.differentiate_encoding(grad, flow, frequency)
-    angles = (by_pixel - by_pixel.floor())[..., None] * frequency
-    slopes = torch.stack((angles.cos(), -angles.sin()), -1) * frequency[:, None]
-    of_flow = (slopes.flatten(2) * grad.float().view(30, 2, 12)).sum(-1)
-    yield of_flow.flip(1).T.reshape(flow.shape)
 
 
 def backend_in_use(backend: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -312,6 +196,14 @@ def suits_triton(backend: str, *inputs: Tensor) -> bool:
     return not operators.needs_gradient(inputs) or _has_gradients(device)
 
 
+def suits_split(backend: str, reference: Tensor, other: Tensor, *weights: Tensor) -> bool:
+    """Whether the convolutions of flow are those of `gpu_flow`: without a gradient."""
+    inputs = reference, other, *weights
+    if operators.needs_gradient(inputs) or {x.dtype for x in weights} != {torch.float32}:
+        return False
+    return suits_triton(backend, *inputs) and _is_of_training(reference.device)
+
+
 def _recorded() -> bool:
     """Whether PyTorch writes down what is done: then "torch" is to mean its own operations alone.
 
@@ -325,6 +217,10 @@ def _suits_cpu(backend: str, *inputs: Tensor) -> bool:
     return backend == "native" and all(
         (x.dtype, x.device.type, x.requires_grad) == suits for x in inputs
     )
+
+
+def _is_of_training(device: torch.device) -> bool:
+    return device.type == "meta" or torch.cuda.get_device_capability(device) in OF_TRAINING
 
 
 def _is_gpu(device: torch.device) -> bool:

@@ -66,6 +66,17 @@ def _chain_flows_shape(flow: Tensor, last_flow: Tensor) -> Tensor:
     return flow.new_empty(2 * b, *others)
 
 
+def _convolve_shape(x: Tensor, weight: Tensor, bias: Tensor, last: bool) -> Tensor:
+    halves, b, h, w, _ = x.shape
+    channels = bias.shape[0]
+    return bias.new_empty(b, channels, h, w) if last else x.new_empty(halves, b, h, w, channels)
+
+
+def _convolve_flops(x: torch.Size, weight: torch.Size, *shapes: Any, **out: Any) -> int:
+    """What it computes in float32, not in how many products of halves."""
+    return 2 * x[1:4].numel() * weight[1:].numel()
+
+
 def _norm_rows_shape(
     x: Tensor, source: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
 ) -> Tensor:
@@ -130,6 +141,11 @@ for _schema, _compute, _shape in (
         _chain_flows_shape,
     ),
     (
+        "convolve(Tensor x, Tensor weight, Tensor bias, bool last) -> Tensor",
+        _of("gpu_flow", "convolve"),
+        _convolve_shape,
+    ),
+    (
         "norm_rows(Tensor x, Tensor source, Tensor weight, Tensor bias, float eps,"
         " ScalarType dtype) -> Tensor",
         _of("gpu_rows", "norm_rows"),
@@ -160,6 +176,7 @@ for _name, _flops in (
     ("attend_windows_backward", operators.attend_backward_flops),
     ("align", operators.resample_flops),
     ("align_backward", _align_backward_flops),
+    ("convolve", _convolve_flops),
 ):
     register_flop_formula(getattr(torch.ops.iart, _name))(_flops)
 

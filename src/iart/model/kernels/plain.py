@@ -7,8 +7,10 @@ of maps flattened over (b h w), c = n·d.
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float16, Float32, Int
 from torch import Tensor
+
+from iart.model.kernels import LOW
 
 LOGITS_AT_ONCE = 2**19
 """Numbers: 2 MB of a head's logits, for so many windows as that makes."""
@@ -108,3 +110,9 @@ def cell_indices(
     x = floor[:, 1].clamp(-w, w).long() + places % w
     first = places // (h * w) * (h * w)
     return [first + (y + dy).clamp(0, h - 1) * w + (x + dx).clamp(0, w - 1) for dy, dx in CELLS]
+
+
+def split(x: Float32[Tensor, "..."]) -> Float16[Tensor, "2 ..."]:
+    """Two halves of each number: x = first + second / LOW, but for 2^-24 of it."""
+    first = x.half()
+    return torch.stack((first, (x - first.float()).mul_(LOW).half()))
