@@ -28,7 +28,7 @@ from torch import Tensor
 
 import iart
 from iart.evaluate.metrics.features import FeatureNetwork
-from iart.evaluate.metrics.lpips import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.model.flow import SpyNet
 from iart.runtime import keep_freed_memory, peak_memory
 from iart.train.adversary import learn, new_adversaries

@@ -17,7 +17,7 @@ from torch import nn
 
 from iart.data.stores.lmdb import make_lmdb
 from iart.evaluate.metrics.features import FeatureNetwork, WeightsFile
-from iart.evaluate.metrics.lpips import LPIPS, NETWORKS
+from iart.evaluate.metrics.perceptual import LPIPS, NETWORKS
 from iart.files.images import read_image, write_image
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.resize import imresize

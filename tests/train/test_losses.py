@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iart.errors import OptionsError
 from iart.evaluate.metrics.features import FeatureNetwork
-from iart.evaluate.metrics.lpips import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.model.flow import SpyNet
 from iart.train.discriminators import new_discriminator
 from iart.train.losses.adversarial import feature_matching

@@ -3,8 +3,6 @@
 Convention: pictures are uint8 RGB `3 h w`; scores are of RGB, see `iart.pictures.scores`.
 """
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from torch import Tensor
 
 from iart.pictures.scores import psnr, ssim
 from iart.reports.charts import chart_file, lines_chart
-from iart.reports.details import Places, sheet
-from iart.reports.page import document
+from iart.reports.details import Places, png_of, sheet
+from iart.reports.page import document, image, table
 
 ZOOM = 3
 """Pixels of the sheet per pixel of a detail."""
@@ -125,8 +123,7 @@ def files(
         (f"{place.frame}, x {place.x}, y {place.y}", list(place.pictures.values()))
         for place in places
     ]
-    png = io.BytesIO()
-    sheet(labels, rows, zoom=ZOOM).save(png, "PNG")
+    png = png_of(sheet(labels, rows, zoom=ZOOM))
     charts = _charts(found, truth)
     parts = [
         f'<p>Scores are of RGB against {escape(truth)}. <a href="{escape(video)}">Watch the'
@@ -139,11 +136,10 @@ def files(
         f'<div class="charts">{"".join(f"<figure>{chart}</figure>" for chart in charts)}</div>',
         "<h2>Where they differ most</h2>",
         f"<p>Every pixel is shown as it is, {ZOOM} times larger.</p>",
-        f'<img style="max-width: 100%" alt="details of {escape(", ".join(labels))}"'
-        f' src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">',
+        image(png, f"details of {', '.join(labels)}", style="max-width: 100%"),
     ]
     html = document(" | ".join(labels), parts)
-    return png.getvalue(), chart_file(charts).encode(), html.encode()
+    return png, chart_file(charts).encode(), html.encode()
 
 
 def _charts(found: Comparison, truth: str) -> list[str]:
@@ -171,6 +167,4 @@ def _table(found: Comparison) -> str:
         )
         for scores in found.scores()
     ]
-    lines = ["".join(f'<th scope="col">{cell}</th>' for cell in header)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+    return table(header, rows)

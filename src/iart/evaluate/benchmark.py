@@ -1,18 +1,22 @@
 """A whole benchmark: a protocol, its data, and a network or frames made elsewhere → a record."""
 
 import logging
+import platform
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from iart.device import pick_device, pick_precision, precision_name, threads_per_process
-from iart.errors import OptionsError
+from iart.errors import DataError, IARTError, OptionsError
 from iart.evaluate.clips import Clip, find_clips, low_resolution_folder, make_low_resolution
 from iart.evaluate.made import make_frames
 from iart.evaluate.protocol import Protocol, read_protocol
@@ -26,8 +30,11 @@ from iart.evaluate.scoring import (
     load_scorer,
     published_weights,
 )
-from iart.evaluate.sharing import Count, share_clips, spread_clips
 from iart.parallel.cluster import Cluster
+from iart.parallel.processes import Processes
+from iart.parallel.workers import WorkerLostError
+from iart.upscaling.budget import device_of
+from iart.upscaling.film.job import files_fingerprint
 from iart.upscaling.windows import OVERLAP
 from iart.version import __version__
 from iart.weights.load import from_anywhere
@@ -245,3 +252,131 @@ def _notes(protocol: Protocol, clips: Collection[ClipRecord], limit: int | None)
     if windowed := [clip.name for clip in clips if clip.windowed]:
         notes.append(f"in windows, which costs a little, instead of whole: {some(windowed)}")
     return notes
+
+
+# ---- clips shared among processes of this machine or workers of a cluster
+
+
+MOST_LOSSES = 3
+"""How often a clip may be lost with its worker before it is given up."""
+
+
+Work = Callable[[Scorer, Callable[[int], None]], FinishedClip]
+"""Scores a clip, and tells how many of its frames are done."""
+
+
+class Count:
+    """Frames of a run that are scored, in all clips together."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        results: ResultFolder,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._results, self._progress = results, progress
+        self._scored = dict.fromkeys((clip.name for clip in clips), 0)
+        self._scored |= {n: len(done.clip.frames) for n, done in results.finished.items()}
+        self._total = sum(len(clip.scored) for clip in clips)
+
+    def tell(self, name: str, frames: int) -> None:
+        """So many frames of a clip are scored."""
+        self._scored[name] = frames
+        if self._progress is not None:
+            self._progress(sum(self._scored.values()), self._total)
+
+    def save(self, done: FinishedClip) -> None:
+        """A clip is finished."""
+        self._results.save(done)
+        self.tell(done.clip.name, len(done.clip.frames))
+
+
+def share_clips(
+    task: ScoringTask,
+    devices: Sequence[str],
+    threads: int | None,
+    clips: Sequence[tuple[Clip, int]],
+    count: Count,
+) -> None:
+    """Score clips in a process per device; raises as `_score_all`."""
+    loaders = [
+        partial(load_scorer, task, device, share=1 / devices.count(device))
+        for device in devices[: len(clips)]
+    ]
+    with Processes(loaders, threads=threads) as processes:
+        work = ((clip.name, partial(_score, clip, crops)) for clip, crops in clips)
+        _score_all(processes.submit, work, count)
+
+
+def spread_clips(
+    task: ScoringTask, cluster: Cluster, clips: Sequence[tuple[Clip, int]], count: Count
+) -> None:
+    """The same on a cluster, whose machines must see the same files."""
+    load = partial(load_scorer, task, "auto", share=cluster.share)
+    with cluster.workers(load, _described) as workers:
+        checked = (_Checked(clip, crops, files_fingerprint(_files(clip))) for clip, crops in clips)
+        _score_all(workers.submit, ((each.clip.name, each.score) for each in checked), count)
+
+
+def _score_all(
+    submit: Callable[[Work, Callable[[int], None]], Future[FinishedClip]],
+    clips: Iterable[tuple[str, Work]],
+    count: Count,
+) -> None:
+    """Have clips scored, by their names; one that fails does not keep others from it.
+
+    A clip that is lost with its worker is given to another one.
+
+    Raises:
+        IARTError: a clip or a process failed; the first of these errors, after the other clips.
+    """
+    losses: Counter[str] = Counter()
+    failure: IARTError | None = None
+    running = {submit(work, partial(count.tell, name)): (name, work) for name, work in clips}
+    while running:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            (name, work), error = running.pop(future), future.exception()
+            losses[name] += isinstance(error, WorkerLostError)
+            if isinstance(error, WorkerLostError) and losses[name] < MOST_LOSSES:
+                running[submit(work, partial(count.tell, name))] = name, work
+            elif isinstance(error, IARTError):
+                failure = failure or error
+            else:
+                count.save(future.result())
+    if failure is not None:
+        raise failure
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A clip that must be the same on the machine that scores it."""
+
+    clip: Clip
+    crops: int
+    content: str
+
+    def score(self, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
+        try:
+            content = files_fingerprint(_files(self.clip))
+        except OSError as error:
+            raise DataError(f"{platform.node()} cannot read '{error.filename}'") from error
+        if content != self.content:
+            raise DataError(
+                f"{platform.node()} has other files than this for '{self.clip.gt[0].parent}'; all"
+                " machines must see the same"
+            )
+        return scorer.score(self.clip, self.crops, tell)
+
+
+def _files(clip: Clip) -> tuple[Any, ...]:
+    return (*clip.gt, *clip.lq, *clip.results)
+
+
+def _described(scorer: Scorer) -> str:
+    """What must be the same in all workers."""
+    kind = "no device" if scorer.model is None else device_of(scorer.model).type
+    return f"{scorer.name} {scorer.weights_hash} on {kind}"
+
+
+def _score(clip: Clip, crops: int, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
+    return scorer.score(clip, crops, tell)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from iart.data.pairs import read_clip_list
+from iart.data.pairs import SCALE, read_clip_list
 from iart.data.prepare import degrade_folder, is_made_here
 from iart.errors import DataError, InputError, OptionsError
 from iart.evaluate.protocol import Protocol
@@ -20,8 +20,6 @@ from iart.files.images import image_size
 from iart.files.locks import locked
 from iart.video.read.image_series import find_images
 from iart.weights.tensorfile import some
-
-SCALE = 4
 
 
 @dataclass(frozen=True)

@@ -26,23 +26,6 @@ path.mean { stroke: currentColor; stroke-dasharray: 5 4; opacity: .6; }
 """CSS that charts need."""
 
 
-def line_chart(
-    values: Sequence[float], names: Sequence[str], *, title: str, unit: str, axis: str
-) -> str:
-    """A chart of values against their index, with their mean as a dashed line.
-
-    Infinite values break the line and are marked at the top edge.
-
-    Args:
-        values: one per point.
-        names: what each point is called.
-        title: what the chart shows, in words.
-        unit: label of the vertical axis.
-        axis: label of the horizontal axis, which counts points from 0.
-    """
-    return lines_chart({"": values}, names, title=title, unit=unit, axis=axis)
-
-
 def lines_chart(
     lines: Mapping[str, Sequence[float]],
     names: Sequence[str],
@@ -54,14 +37,16 @@ def lines_chart(
     from_zero: bool = False,
     logarithmic: bool = False,
 ) -> str:
-    """A chart of one or two lines over the same points, each by its name; see `line_chart`.
+    """A chart of one or two lines over the same points; the mean of each as a dashed line.
+
+    Infinite values break a line and are marked at the top edge.
 
     Args:
         lines: values by name of the line; names are shown if there are two lines.
-        names: see `line_chart`, as the rest.
-        title: what the chart shows.
-        unit: of the vertical axis.
-        axis: label of the horizontal axis.
+        names: what each point is called.
+        title: what the chart shows, in words.
+        unit: label of the vertical axis.
+        axis: label of the horizontal axis, which counts points from 0.
         at: where on the horizontal axis, which starts at 0, the points lie, ascending; means are
             not drawn then. None counts the points.
         from_zero: start the vertical axis at 0.

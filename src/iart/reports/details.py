@@ -4,6 +4,7 @@ Convention: frames are uint8 RGB `3 h w`; places are (y, x) of the top left corn
 the ground truth, multiples of 4, so that the same place is whole pixels of the input.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -155,6 +156,13 @@ def sheet(
             image = image.resize((width, height), Image.Resampling.NEAREST)
             picture.paste(image, (column * width, top + heading))
     return picture
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
 
 
 def font_of(size: int) -> Font:

@@ -1,6 +1,7 @@
 """An HTML file that needs nothing else: no scripts, no network."""
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from iart.reports.charts import STYLE as CHART_STYLE
@@ -45,3 +46,16 @@ def document(title: str, parts: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts, which scrolls where it is wide."""
+    lines = ["".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+
+
+def image(png: bytes, text: str, *, style: str = "") -> str:
+    """A picture that stands in the page itself; `text` says what it shows."""
+    data, style = base64.b64encode(png).decode(), style and f' style="{style}"'
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}"{style}>'

@@ -25,9 +25,8 @@ from iart.model.window import WindowAttention
 from iart.train.flow_lessons import start_flow
 from iart.train.options.run import TrainingOptions
 from iart.weights import published_name, read_model
-from iart.weights.fill import compare, copy, fill
 from iart.weights.published import are_ours, constants, unused_tensors
-from iart.weights.tensorfile import KEYS, naming, read_tensors
+from iart.weights.tensorfile import KEYS, compare, copy, fill, naming, read_tensors
 
 _log = logging.getLogger(__name__)
 FEW = 0.5

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iart.data.validation import ValidationSet, open_validation_set
 from iart.device import autocast
-from iart.evaluate.metrics.lpips import LPIPS
+from iart.evaluate.metrics.perceptual import LPIPS
 from iart.model import IART
 from iart.model.upsample import SCALE
 from iart.pictures.degrade import to_uint8

@@ -4,9 +4,8 @@ A file of ours is safetensors with the configuration in its metadata. A publishe
 of tensors, `{"params": …}`, `{"params": …, "params_ema": …}` or a bare dictionary, with or without
 `module.` before each name; its configuration is read off the tensors' shapes.
 
-load.py       names and files → a network            build.py       tensors → a network, strictly
-save.py       a network → a file; convert, blend    published.py   the published names and layout
-tensorfile.py files of tensors, opened safely
+load.py        names and files → a network         save.py       a network → a file; convert, blend
+published.py   the published names and layout      tensorfile.py files of tensors, opened safely
 """
 
 from iart.weights.load import load_model, model_names, read_metadata, read_model

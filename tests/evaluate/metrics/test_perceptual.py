@@ -11,8 +11,7 @@ from torch import Tensor
 from iart.errors import OptionsError
 from iart.evaluate.metrics.extra import extra_metrics
 from iart.evaluate.metrics.features import FeatureNetwork, Kind
-from iart.evaluate.metrics.lpips import NETWORKS
-from iart.evaluate.metrics.perceptual import load_perceptual
+from iart.evaluate.metrics.perceptual import NETWORKS, load_perceptual
 
 CPU = torch.device("cpu")
 MEAN, STD = (

@@ -1,9 +1,7 @@
 """The page that tells how two discs were brought together, and what was left out."""
 
-import base64
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -17,8 +15,8 @@ from iart.data.pair.clips import Clip, ClipWriter
 from iart.data.pair.disc import Disc, Thumbnails
 from iart.data.pair.moments import Course
 from iart.reports.charts import lines_chart
-from iart.reports.details import sheet
-from iart.reports.page import document
+from iart.reports.details import png_of, sheet
+from iart.reports.page import document, image, table
 
 _SHOWN = 8  # pairs on the sheet
 _SIDE = 96  # of a detail, in pixels of the low resolution
@@ -67,7 +65,7 @@ def report(
             "<p>The ground truth is the Blu-ray resampled to the DVD's grid, hence softer than a"
             " picture that was made at that size.</p>",
             "<h2>What was left out</h2>",
-            _table(("reason", "frames", "share"), (
+            table(("reason", "frames", "share"), (
                 (reason, str(count[reason]), f"{count[reason] / total:.2%}") for reason in REASONS
             )),
             "<h2>How well frames fit over the film</h2>",
@@ -87,13 +85,6 @@ def _disc(disc: Disc, thumbnails: Thumbnails) -> str:
         f"{disc.path}: {info.width}x{info.height}, picture {active}, {len(thumbnails)} frames at"
         f" {thumbnails.rate:.3f} per second{fields}"
     )
-
-
-def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
-    lines = ("".join(f"<td>{escape(each)}</td>" for each in row) for row in rows)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _chart(segments: Sequence[Segment], dvd: Thumbnails) -> str:
@@ -134,7 +125,7 @@ def _segments(segments: Sequence[Segment], thumbnails: tuple[Thumbnails, Thumbna
             ", ".join(f"{n} {reason}" for reason, n in left.items()),
         )
 
-    return _table(heads, map(row, segments))
+    return table(heads, map(row, segments))
 
 
 def _clock(seconds: float) -> str:
@@ -161,10 +152,8 @@ def _pictures(clips: Sequence[Clip], writer: ClipWriter) -> str:
         told = ", ".join(f"{name} {value:+.1f}" for name, value in zip("RGB", change, strict=True))
         heading = f"{clip.name}, frame {middle}; mid-grey differs on the DVD by {told}"
         rows.append((heading, [_tensor(detail) for detail in details]))
-    file = io.BytesIO()
-    sheet(("DVD", "Blu-ray"), rows, zoom=1).save(file, "png")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="Details of {len(rows)} pairs">'
+    png = png_of(sheet(("DVD", "Blu-ray"), rows, zoom=1))
+    return image(png, f"Details of {len(rows)} pairs")
 
 
 def _tensor(picture: np.ndarray) -> UInt8[Tensor, "3 h w"]:

@@ -19,17 +19,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from iart.errors import DataError, MissingExtraError, OptionsError, first_line
+from iart.evaluate.metrics.luma import Flicker, OverTime, TemporalFlow, blockiness, sharpness
 from iart.evaluate.metrics.perceptual import (
     LIBRARIES,
     FrameMetric,
     TemporalLPIPS,
     load_perceptual,
 )
-from iart.evaluate.metrics.restoration import Flicker, blockiness, sharpness
-from iart.evaluate.metrics.temporal import TemporalFlow
 
 EXTRA = ("tof", "flicker", "blockiness", "sharpness", *LIBRARIES, "tlp")
-TemporalMetric = TemporalFlow | Flicker | TemporalLPIPS
 _PLAIN: dict[str, FrameMetric] = {"blockiness": blockiness, "sharpness": sharpness}
 
 
@@ -43,9 +41,7 @@ class ExtraClip:
         frames: for each frame its values by metric, to be joined with PSNR and SSIM.
     """
 
-    def __init__(
-        self, metrics: dict[str, FrameMetric], over_time: dict[str, TemporalMetric]
-    ) -> None:
+    def __init__(self, metrics: dict[str, FrameMetric], over_time: dict[str, OverTime]) -> None:
         """Start a clip.
 
         Args:
@@ -98,7 +94,7 @@ class ExtraMetrics:
     names: tuple[str, ...]
     notes: tuple[str, ...]
     _frame: dict[str, FrameMetric]
-    _over_time: dict[str, Callable[[], TemporalMetric]]
+    _over_time: dict[str, Callable[[], OverTime]]
 
     def clip(self) -> ExtraClip:
         """A scorer for the next clip."""
@@ -121,7 +117,7 @@ def extra_metrics(
     if unknown := [name for name in names if name not in EXTRA]:
         raise OptionsError(f"there is no metric '{unknown[0]}' (there are {', '.join(EXTRA)})")
     frame: dict[str, FrameMetric] = {}
-    over_time: dict[str, Callable[[], TemporalMetric]] = {}
+    over_time: dict[str, Callable[[], OverTime]] = {}
     notes: list[str] = []
     for name in dict.fromkeys(names):
         try:

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iart.errors import OptionsError, WeightsError
-from iart.weights.fill import fill
-from iart.weights.tensorfile import read_tensors
+from iart.weights.tensorfile import fill, read_tensors
 
 Kind = Literal["vgg16", "vgg19", "alexnet", "squeezenet1_1"]
 

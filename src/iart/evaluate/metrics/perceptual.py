@@ -8,7 +8,6 @@ a dependency of this package.
 """
 
 import importlib
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +20,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from iart.errors import MissingExtraError, OptionsError
-from iart.evaluate.metrics.features import FeatureNetwork, ImageNetColors, WeightsFile
-from iart.evaluate.metrics.lpips import LPIPS, NETWORKS
+from iart.evaluate.metrics.features import FeatureNetwork, ImageNetColors, Kind, WeightsFile
+from iart.evaluate.metrics.luma import OverTime
 
 FrameMetric = Callable[[Tensor, Tensor], float]  # uint8 RGB `3 h w`: result, ground truth
 
@@ -112,7 +111,12 @@ def _file(folder: Path, stem: str) -> WeightsFile:
     return WeightsFile("--metric-weights", found, f"weights of {stem}", words)
 
 
-class TemporalLPIPS:
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+class TemporalLPIPS(OverTime):
     """tLP: mean of |LPIPS(b_{t−1}, b_t) − LPIPS(g_{t−1}, g_t)|, of a result b and ground truth g.
 
     It tells a result that changes more, or less, from frame to frame than its ground truth does.
@@ -120,24 +124,85 @@ class TemporalLPIPS:
 
     def __init__(self, lpips: FrameMetric) -> None:
         """Nothing is known of the clip yet."""
+        super().__init__()
         self._lpips = lpips
         self._before: tuple[Tensor, Tensor] | None = None
-        self._differences: list[float] = []
 
     def add(self, result: UInt8[Tensor, "3 h w"], gt: UInt8[Tensor, "3 h w"]) -> None:
         """Take the next frame."""
         if self._before is not None:
-            of_result, of_gt = (
-                self._lpips(self._before[0], result),
-                self._lpips(self._before[1], gt),
-            )
-            self._differences.append(abs(of_result - of_gt))
+            of_result, of_gt = map(self._lpips, self._before, (result, gt))
+            self._values.append(abs(of_result - of_gt))
         self._before = (result, gt)
 
-    def mean(self) -> float | None:
-        """The clip's tLP; None if it has fewer than two frames."""
-        count = len(self._differences)
-        return math.fsum(self._differences) / count if count else None
+
+# ---- the networks
+
+
+# Network, what it is called, places of the layers compared, and their channels.
+NETWORKS: dict[str, tuple[Kind, str, tuple[int, ...], tuple[int, ...]]] = {
+    "alex": ("alexnet", "AlexNet", (1, 4, 7, 9, 11), (64, 192, 384, 256, 256)),
+    "vgg": ("vgg16", "VGG-16", (3, 8, 15, 22, 29), (64, 128, 256, 512, 512)),
+    "squeeze": (
+        *("squeezenet1_1", "SqueezeNet 1.1", (1, 4, 7, 9, 10, 11, 12)),
+        (64, 128, 256, 384, 384, 512, 512),
+    ),
+}
+
+
+class LPIPS(nn.Module):
+    """Version 0.1: Σ over layers, mean over places of Σ_c w_c (â_c − b̂_c)², of each pair.
+
+    â and b̂ are features divided by their length over channels; w ≥ 0 was fitted to what people
+    judged.
+    """
+
+    shift: Float[Tensor, "1 3 1 1"]
+    scale: Float[Tensor, "1 3 1 1"]
+
+    def __init__(
+        self, net_type: str, weights: WeightsFile, linear: WeightsFile, *, normalize: bool = True
+    ) -> None:
+        """Read the weights.
+
+        Args:
+            net_type: "alex", "vgg" or "squeeze".
+            weights: of that network.
+            linear: LPIPS's own, of version 0.1.
+            normalize: pictures are in [0, 1]; otherwise in [−1, 1].
+
+        Raises:
+            OptionsError: a file of weights is missing or cannot be used.
+        """
+        super().__init__()
+        self.normalize = normalize
+        kind, _, places, channels = NETWORKS[net_type]
+        self.network = FeatureNetwork(kind, places)
+        weights.load(self.network)
+        self.linear = nn.ParameterList(torch.empty(1, width, 1, 1) for width in channels)
+        linear.fill({f"lin{i}.model.1.weight": weight for i, weight in enumerate(self.linear)})
+        self.linear.requires_grad_(False)
+        # In [−1, 1]; the same as ImageNet's mean and deviation in [0, 1], rounded.
+        shift, scale = torch.tensor((-0.030, -0.088, -0.188)), torch.tensor((0.458, 0.448, 0.450))
+        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+
+    def forward(
+        self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]
+    ) -> Float[Tensor, " n"]:
+        """Distances, 0 for equal pictures."""
+        distance = a.new_zeros(len(a))
+        for x, y, weight in zip(self._seen(a), self._seen(b), self.linear, strict=True):
+            distance = distance + (weight * (x - y) ** 2).sum(dim=1).mean(dim=(-2, -1))
+        return distance
+
+    def _seen(self, pictures: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        if self.normalize:
+            pictures = 2 * pictures - 1
+        features = self.network((pictures - self.shift) / self.scale)
+        # Where a feature is 0 in all channels, the length has the gradient 0.
+        lengths = (torch.linalg.vector_norm(f, dim=1, keepdim=True) for f in features)
+        return [f / (length + 1e-10) for f, length in zip(features, lengths, strict=True)]
 
 
 class DISTS(nn.Module):
@@ -200,8 +265,3 @@ class RootPool(nn.Module):
         kernel = torch.outer(window, window).expand(x.shape[1], 1, 3, 3)
         squares = F.conv2d(x**2, kernel, stride=2, padding=1, groups=x.shape[1])
         return (squares + 1e-12).sqrt()
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

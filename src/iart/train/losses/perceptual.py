@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iart.errors import OptionsError
 from iart.evaluate.metrics.features import VGG_BLOCKS, FeatureNetwork, ImageNetColors
-from iart.evaluate.metrics.lpips import LPIPS
+from iart.evaluate.metrics.perceptual import LPIPS
 from iart.train.losses.pixel import reduced
 from iart.train.options.losses import LPIPSOptions, PerceptualOptions, VGGOptions
 

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from iart.evaluate.metrics.features import WeightsFile
-from iart.evaluate.metrics.lpips import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.train.options.section import FDL, LPIPS, FilePath, Section, Share
 
 
