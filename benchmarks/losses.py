@@ -32,7 +32,7 @@ from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.model.flow import SpyNet
 from iart.runtime import keep_freed_memory, peak_memory
 from iart.train.adversary import learn, new_adversaries
-from iart.train.losses.convnext import ConvNeXt
+from iart.train.losses.perceptual import ConvNeXt
 from iart.train.options.run import TrainingOptions
 from iart.train.step import Objective
 

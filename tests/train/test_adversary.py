@@ -19,7 +19,7 @@ from iart.train.losses.adversarial import (
     generator_loss,
 )
 from iart.train.options.losses import ConsistencyOptions, GANOptions
-from iart.train.options.network import DiscriminatorOptions
+from iart.train.options.run import DiscriminatorOptions
 from tests.train.tiny import adversarial, assert_same, folder_of, options, run, state_of
 
 ALONE = {"train__gan_opt": {}, "train__optim_d": {"lr": 1e-3}}

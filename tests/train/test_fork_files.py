@@ -17,7 +17,7 @@ from iart.errors import OptionsError
 from iart.evaluate.metrics.features import FeatureNetwork
 from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.files.images import read_image
-from iart.train.losses.convnext import ConvNeXt
+from iart.train.losses.perceptual import ConvNeXt
 from iart.train.options.read import read_options
 from tests.train.test_losses import random_network
 from tests.train.tiny import make_pairs, run, state_of, tree

@@ -17,10 +17,9 @@ from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.model.flow import SpyNet
 from iart.train.discriminators import new_discriminator
 from iart.train.losses.adversarial import feature_matching
-from iart.train.losses.convnext import ConvNeXt
-from iart.train.losses.frequency_distribution import CHANNELS, LAYERS, SEED, directions
-from iart.train.options.network import DiscriminatorOptions
+from iart.train.losses.perceptual import CHANNELS, LAYERS, SEED, ConvNeXt, directions
 from iart.train.options.recipe import RecipeOptions
+from iart.train.options.run import DiscriminatorOptions
 from tests.train.tiny import Sum, picture
 
 CPU = torch.device("cpu")

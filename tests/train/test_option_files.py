@@ -9,7 +9,6 @@ import yaml
 from iart.model import IARTConfig
 from iart.train.options import data as data_options
 from iart.train.options import losses as loss_options
-from iart.train.options import network as network_options
 from iart.train.options import recipe as recipe_options
 from iart.train.options import run as options
 from iart.train.options.data import DVDOptions, REDSOptions, VimeoOptions
@@ -30,7 +29,7 @@ SECTIONS = sorted(
         for module in (
             data_options,
             loss_options,
-            network_options,
+            options,
             options,
             recipe_options,
         )

@@ -11,9 +11,8 @@ import yaml
 from iart.errors import OptionsError
 from iart.model import IARTConfig
 from iart.train.check import batch_warning, obstacles, require_files
-from iart.train.options.network import NetworkOptions
 from iart.train.options.read import read_options
-from iart.train.options.run import TrainingOptions
+from iart.train.options.run import NetworkOptions, TrainingOptions
 
 MINIMAL: dict[str, Any] = {
     "name": "run",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from iart.data.validation import ValidationClip
 from iart.errors import OptionsError
-from iart.train.preview import busiest_crop
+from iart.train.pictures import busiest_crop
 from tests.train.tiny import assert_same, folder_of, options, run, state_of
 
 HELD_OUT = {

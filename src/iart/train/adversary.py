@@ -26,9 +26,8 @@ from iart.train.losses.adversarial import (
     mean_over_processes,
 )
 from iart.train.options.losses import ConsistencyOptions, FeatureMatchingOptions, GANOptions
-from iart.train.options.network import DiscriminatorOptions
 from iart.train.options.recipe import OptimOptions
-from iart.train.options.run import TrainingOptions
+from iart.train.options.run import DiscriminatorOptions, TrainingOptions
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iart.train.options.network import DiscriminatorOptions
+from iart.train.options.run import DiscriminatorOptions
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ from iart.train.flow_lessons import teach_flow
 from iart.train.initial_weights import new_network
 from iart.train.log import Log, opened_log
 from iart.train.options.run import TrainingOptions
-from iart.train.pictures import save_high_loss
-from iart.train.preview import Preview
+from iart.train.pictures import Preview, save_high_loss
 from iart.train.processes import StopSignals, choose_precision, connected, gathered, stop_signals
 from iart.train.state import RunFolder, new_state
 from iart.train.step import Objective, Update, inputs_of
@@ -62,7 +61,7 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         devices: processes on this machine, see `iart.train.processes`.
         max_minutes: save and return after so long.
-        preview_every: steps between pictures of validation crops, see `iart.train.preview`.
+        preview_every: steps between pictures of validation crops, see `iart.train.pictures`.
         report: takes lines for the user.
 
     Raises:

@@ -7,7 +7,7 @@
       training_states/flow.pt        the flow network's lessons, if it had some
       nonfinite-step<step>.pt        batches of a step whose loss or gradient was not finite
       options.json                   options of the last start
-      preview/, preview.webp         see `iart.train.preview`
+      preview/, preview.webp         see `iart.train.pictures`
       log.jsonl, curve.svg, …        see `iart.train.log`
 
 Weights of the published network are in the published layout, `params` and, smoothed, `params_ema`.

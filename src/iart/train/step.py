@@ -18,11 +18,13 @@ from iart.errors import OptionsError
 from iart.model import IARTConfig
 from iart.model.flow import SpyNet
 from iart.train.adversary import Adversary
-from iart.train.losses.convnext import ConvNeXtLoss
-from iart.train.losses.fourier import FFTLoss, FocalFrequencyLoss
-from iart.train.losses.frequency_distribution import FrequencyDistributionLoss
-from iart.train.losses.perceptual import LPIPSLoss, PerceptualLoss
-from iart.train.losses.pixel import TemporalLoss, pixel_loss
+from iart.train.losses.perceptual import (
+    ConvNeXtLoss,
+    FrequencyDistributionLoss,
+    LPIPSLoss,
+    PerceptualLoss,
+)
+from iart.train.losses.pixel import FFTLoss, FocalFrequencyLoss, TemporalLoss, pixel_loss
 from iart.train.options.data import PairedOptions
 from iart.train.options.recipe import RecipeOptions
 from iart.train.options.run import TrainingOptions

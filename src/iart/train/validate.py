@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from iart.data.validation import ValidationSet, open_validation_set
+from iart.data.validation import ValidationClip, ValidationSet, open_validation_set
 from iart.device import autocast
 from iart.evaluate.metrics.perceptual import LPIPS
+from iart.files.images import write_image
 from iart.model import IART
 from iart.model.upsample import SCALE
 from iart.pictures.degrade import to_uint8
@@ -20,7 +21,6 @@ from iart.pictures.resize import imresize
 from iart.pictures.scores import psnr, ssim
 from iart.train.options.data import SceneOptions
 from iart.train.options.run import MetricOptions, TrainingOptions, ValOptions
-from iart.train.pictures import save_validated
 from iart.upscaling.clip import upscale
 
 if TYPE_CHECKING:
@@ -120,6 +120,35 @@ def validate(
         for name, value in zip(clip.scores, row, strict=False):
             by_name[f"{clip.group}/{name}"].append(value)
     return {name: float(np.mean(values)) for name, values in by_name.items()}
+
+
+def enlarged_low(frame: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "3 _ _"]:
+    """A frame of low resolution, enlarged by bicubic."""
+    return to_uint8(imresize(frame, float(SCALE)))
+
+
+def save_validated(
+    folder: Path, clip: ValidationClip, large: UInt8[Tensor, "n 3 h w"], *, every: bool
+) -> None:
+    """Save the scored frame in the middle as bicubic | result | ground truth.
+
+    Args:
+        folder: the file is `<clip>.png` in it.
+        clip: that was scored.
+        large: results for its scored frames.
+        every: save all results as well, as `<clip>/<frame>.png`.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    name, middle = clip.name.replace("/", "_"), len(large) // 2
+    low = enlarged_low(clip.lq[clip.scored[middle]].float() / 255)
+    pictures = {f"{name}.png": torch.cat((low, large[middle], clip.gt[middle]), dim=-1)}
+    if every:
+        frames = zip(clip.scored, large, strict=True)
+        pictures |= {f"{name}/{i:08d}.png": frame for i, frame in frames}
+    for part, picture in pictures.items():
+        write_image(folder / part, picture)
 
 
 def main_score(scores: dict[str, float]) -> float:
