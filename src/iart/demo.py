@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iart.data.degradation.planes import pack, to_ycc
+from iart.data.degradation.codec import pack, to_ycc
 from iart.files.complete import Destination, complete_file, make_folder
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.scores import psnr, ssim

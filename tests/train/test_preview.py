@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iart.data.validation import ValidationClip
+from iart.data.sets import ValidationClip
 from iart.errors import OptionsError
 from iart.train.pictures import busiest_crop
 from tests.train.tiny import assert_same, folder_of, options, run, state_of

@@ -1,30 +1,34 @@
-"""The sets that option files name; samples of pairs as BasicSR's recurrent sets draw them."""
+"""The sets that option files name: samples of pairs, and whole clips to score."""
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from iart.data.augment import View, degradation_generator, sample_generator, step_generator
-from iart.data.clips import load_scenes, load_stills, there_and_back, to_clip
-from iart.data.degradation.chain import degrade
+from iart.data.clips import Scene, load_scenes, load_stills, there_and_back, to_clip
+from iart.data.degradation.chain import degrade, degrade_frames
 from iart.data.degradation.draw import degradation_shares, draw
-from iart.data.degradation.parameters import Kind, padded
+from iart.data.degradation.parameters import Degradation, Kind, padded
 from iart.data.pairs import SCALE, Pair, check_pairs, found_pairs, listed_pairs, read_clip_list
 from iart.data.samples import Origin, Sample, TrainingSet
 from iart.data.scenes import SceneSet
 from iart.data.stores.folder import FolderStore, Frames, Store
 from iart.data.stores.lmdb import LmdbStore
 from iart.data.stores.video import video_pairs
-from iart.data.validation import ValidationSet
 from iart.errors import DataError
 from iart.parallel.ordered import ordered
+from iart.pictures.degrade import to_uint8
+from iart.pictures.resize import imresize
 
 # Clips of REDS that are held out.
 _VALIDATION = {
@@ -59,7 +63,7 @@ def open_training_set(options: Any) -> TrainingSet:
             photos=photos,
             degradation=degradation_shares(options.degradation),
         )
-    pairs = video_pairs(options) if options.type in _VIDEO_TYPES else _pairs(options)
+    pairs = _pairs(options)
     if options.type == "REDSRecurrentDataset":
         held_out = _VALIDATION[options.val_partition]
         pairs = [pair for pair in pairs if (pair.name in held_out) == options.test_mode]
@@ -79,37 +83,16 @@ def open_training_set(options: Any) -> TrainingSet:
     return PairedSet(pairs, recipe)
 
 
-_VIDEO_TYPES = ("VideoRecurrentDataset", "VideoDataset")
-
-
 def _pairs(options: Any) -> list[Pair]:
-    opened = LmdbStore if options.io_backend_type == "lmdb" else FolderStore
+    """Of a section of `datasets`, to train or to validate with."""
+    if options.type in ("VideoRecurrentDataset", "VideoDataset"):
+        return video_pairs(options)
+    opened = LmdbStore if getattr(options, "io_backend_type", "disk") == "lmdb" else FolderStore
     gt: Store = opened(options.dataroot_gt)
     lq: Store | None = None if options.dataroot_lq is None else opened(options.dataroot_lq)
     if options.meta_info_file is None:
         return found_pairs(gt, lq)
     return listed_pairs(gt, lq, read_clip_list(options.meta_info_file))
-
-
-def inspect(
-    opened: TrainingSet | ValidationSet, *, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
-    """Everything that is wrong with the files of a set, as far as headers tell; reads all of them.
-
-    Args:
-        opened: to train or to validate with.
-        progress: called with (pairs done, pairs in all).
-
-    Returns:
-        A line a problem.
-    """
-    pairs, found = opened.pairs, []
-    checked = ordered(lambda pair: list(pair.problems()), pairs, workers=os.cpu_count() or 1)
-    for done, problems in enumerate(checked, 1):
-        found += problems
-        if progress:
-            progress(done, len(pairs))
-    return found
 
 
 @dataclass(frozen=True)
@@ -148,7 +131,7 @@ class Recipe:
 
 
 class PairedSet:
-    """Samples of pairs of clips.
+    """Samples of pairs of clips, as BasicSR's recurrent sets draw them.
 
     Attributes:
         pairs: all of them.
@@ -256,3 +239,159 @@ class PairedSet:
         """Of the crop of low resolution."""
         shares = np.array(self._recipe.shares)
         return self._recipe.sides[rng.choice(len(shares), p=shares / shares.sum())] // SCALE
+
+
+# ---- whole clips to score a network on while it is trained
+
+
+# Frames of each scene that are scored, and the largest sides of their ground truth (pixels).
+_SCENE_FRAMES, _SCENE_HEIGHT, _SCENE_WIDTH = 7, 224, 384
+
+
+@dataclass(frozen=True)
+class ValidationClip:
+    """One clip, in 8 bits.
+
+    Attributes:
+        name: of the clip.
+        lq: low resolution, all frames.
+        gt: ground truth of the frames that are scored.
+        scored: their indices among all frames.
+    """
+
+    name: str
+    lq: UInt8[Tensor, "t 3 h w"]
+    gt: UInt8[Tensor, "n 3 4*h 4*w"]
+    scored: tuple[int, ...]
+
+
+class ValidationSet:
+    """Clips by number, from 0.
+
+    Attributes:
+        names: of the clips.
+        pairs: of files that clips are read from; none if all is in memory.
+    """
+
+    names: tuple[str, ...]
+    pairs: Sequence[Pair]
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        read: Callable[[int], ValidationClip],
+        *,
+        pairs: Sequence[Pair] = (),
+        cache: bool = False,
+    ) -> None:
+        """See `open_validation_set`.
+
+        Args:
+            names: of the clips.
+            read: a clip by its number.
+            pairs: see above.
+            cache: keep clips in memory once they have been read.
+        """
+        self.names, self.pairs = tuple(names), pairs
+        self._read = lru_cache(maxsize=None)(read) if cache else read
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> ValidationClip:
+        """Read a clip, or take it from memory.
+
+        Raises:
+            IndexError: there is no such clip.
+            DataError: a file is missing or damaged; names it.
+        """
+        if not 0 <= number < len(self.names):
+            raise IndexError(number)
+        return self._read(number)
+
+
+def open_validation_set(options: Any) -> ValidationSet:
+    """The set of a section of `datasets` that starts with val or test.
+
+    Scenes (ours, for the light model) are their first 7 frames, reduced by the middle of the range
+    `reduce`, at most 384×224, with a low resolution that is made of them.
+
+    Args:
+        options: the section of an option file, see `iart.train.options.read`.
+
+    Raises:
+        DataError: files are missing or do not match, as far as can be told soon.
+    """
+    if options.type == "SceneDataset":
+        scenes = load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
+        factor = sum(options.reduce) / 2
+        return ValidationSet(
+            [scene.name for scene in scenes],
+            lambda number: _of_scene(scenes[number], factor, _degradation(options, number)),
+        )
+    pairs = _pairs(options)
+    check_pairs(pairs, 1, 1)
+    middle = options.type == "VideoTestVimeo90KDataset"
+
+    def read(number: int) -> ValidationClip:
+        return _of_pair(pairs[number], options.num_frame, middle=middle)
+
+    return ValidationSet([pair.name for pair in pairs], read, pairs=pairs, cache=options.cache_data)
+
+
+def _of_pair(pair: Pair, limit: int, *, middle: bool) -> ValidationClip:
+    count = pair.count if limit < 0 else min(limit, pair.count)
+    height, width = pair.size
+    scored = (count // 2,) if middle else tuple(range(count))
+    assert pair.lq is not None  # sets to validate with have both
+    low = pair.lq.read(range(count), 0, 0, height, width)
+    high = pair.gt.read(scored, 0, 0, SCALE * height, SCALE * width)
+    lq, gt = (rearrange(torch.from_numpy(x), "t h w c -> t c h w") for x in (low, high))
+    return ValidationClip(pair.name, lq, gt, scored)
+
+
+def _degradation(options: Any, number: int) -> Degradation:
+    """How a scene is degraded: the same every time."""
+    shares = degradation_shares(options.degradation)
+    if shares is None:
+        return Degradation(kind="bicubic")
+    return draw(shares, degradation_generator(0, number))
+
+
+def _of_scene(scene: Scene, factor: float, how: Degradation) -> ValidationClip:
+    _, height, width, _ = scene.frames.shape
+    height = min(int(height / factor) // 8 * 8, _SCENE_HEIGHT)
+    width = min(int(width / factor) // 8 * 8, _SCENE_WIDTH)
+
+    def read(places: Sequence[int]) -> Float[Tensor, "m 3 h w"]:
+        reduced = imresize(to_clip(scene.frames[list(places)]), 1 / factor)
+        return reduced[..., :height, :width].clamp(0, 1)
+
+    scored = range(min(_SCENE_FRAMES, len(scene.frames)))
+    low = degrade_frames(read, scored, len(scene.frames), how)
+    return ValidationClip(scene.name, low, to_uint8(read(scored)), tuple(scored))
+
+
+# ---- their files
+
+
+def inspect(
+    opened: TrainingSet | ValidationSet, *, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Everything that is wrong with the files of a set, as far as headers tell; reads all of them.
+
+    Args:
+        opened: to train or to validate with.
+        progress: called with (pairs done, pairs in all).
+
+    Returns:
+        A line a problem.
+    """
+    pairs, found = opened.pairs, []
+    checked = ordered(lambda pair: list(pair.problems()), pairs, workers=os.cpu_count() or 1)
+    for done, problems in enumerate(checked, 1):
+        found += problems
+        if progress:
+            progress(done, len(pairs))
+    return found

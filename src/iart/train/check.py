@@ -12,8 +12,7 @@ import torch
 from iart.data.pairs import SCALE
 from iart.data.samples import Sample, TrainingSet
 from iart.data.scenes import SceneSet
-from iart.data.sets import inspect, open_training_set
-from iart.data.validation import ValidationSet, open_validation_set
+from iart.data.sets import ValidationSet, inspect, open_training_set, open_validation_set
 from iart.device import free_memory, pick_device
 from iart.errors import IARTError, OptionsError
 from iart.train.measure import loss_magnitudes, step_cost

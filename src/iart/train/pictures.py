@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from iart.data.validation import ValidationClip, open_validation_set
+from iart.data.sets import ValidationClip, open_validation_set
 from iart.errors import OptionsError
 from iart.files.complete import complete_file, writing
 from iart.files.images import write_image

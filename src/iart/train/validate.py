@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from iart.data.validation import ValidationClip, ValidationSet, open_validation_set
+from iart.data.sets import ValidationClip, ValidationSet, open_validation_set
 from iart.device import autocast
 from iart.evaluate.metrics.perceptual import LPIPS
 from iart.files.images import write_image

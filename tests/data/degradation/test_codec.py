@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from iart.data.degradation import codec as codec_module
-from iart.data.degradation.codec import code
+from iart.data.degradation.codec import code, pack, planes, to_ycc
 from iart.data.degradation.parameters import Coding, Scan
-from iart.data.degradation.planes import pack, planes, to_ycc
 from iart.errors import DataError
 from tests.data.degradation.made import clean, moving, sliding
 

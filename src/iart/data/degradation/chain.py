@@ -15,16 +15,16 @@ from torch import Tensor
 
 from iart.data.clips import there_and_back
 from iart.data.degradation.analogue import add_grain, play_tape, sharpen
-from iart.data.degradation.codec import code
-from iart.data.degradation.parameters import FILM, GRID, Degradation, Reduction, Scan
-from iart.data.degradation.planes import (
+from iart.data.degradation.codec import (
     Packed,
+    code,
     pack,
     packed_planes,
     planes,
     to_ycc,
     unpack,
 )
+from iart.data.degradation.parameters import FILM, GRID, Degradation, Reduction, Scan
 from iart.data.pairs import SCALE
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.resize import bicubic, resampling
