@@ -36,8 +36,7 @@ import numpy as np
 import torch
 
 import iart
-from iart.bench.measure import load_network, made_clip, measure
-from iart.bench.probes import now
+from iart.bench.measure import load_network, made_clip, measure, now
 from iart.device import PRECISIONS, pick_device, pick_precision
 from iart.errors import DeviceError, OutputError
 from iart.model import IART

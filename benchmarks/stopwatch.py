@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iart.bench.probes import now
+from iart.bench.measure import now
 
 
 class Stopwatch:

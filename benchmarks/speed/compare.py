@@ -34,8 +34,10 @@ from iart.bench.measure import (
     load_network,
     made_clip,
     matmul_rate,
+    now,
+    peak_memory,
+    reset_peak_memory,
 )
-from iart.bench.probes import now, peak_memory, reset_peak_memory
 from iart.device import PRECISIONS, autocast, pick_precision
 from iart.errors import IARTError
 from iart.model.kernels.dispatch import BACKENDS

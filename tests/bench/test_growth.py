@@ -13,17 +13,18 @@ from typer.testing import CliRunner
 
 from iart import cli
 from iart.bench.growth import (
+    ClipSize,
     Cost,
     Growth,
     find,
     growing_sizes,
     jumps,
     measure_growth,
+    peaks_of_a_process,
     straight_line,
     write_growth,
 )
 from iart.bench.measure import load_network
-from iart.bench.peaks import ClipSize, peaks_of_a_process
 from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError, OutputError
 from iart.model import IART
@@ -138,9 +139,9 @@ def test_memory_in_use_is_the_same_every_time_and_what_the_formula_says() -> Non
 PEAKS_STAY = """
 from pathlib import Path
 import torch
-from iart.bench import probes
+XXXIMPORT from iart.bench import probes
 from iart.bench.measure import load_network
-from iart.bench.peaks import ClipSize, peaks_on_device
+from iart.bench.growth import ClipSize, peaks_on_device
 probes.CLEAR_REFS = Path("/proc/no such file")
 assert not probes.reset_peak_memory(torch.device("cpu"))
 print(*peaks_on_device("light", "cpu", [ClipSize(4, 96, 160)], "float32"))

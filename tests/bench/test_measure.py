@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from iart.bench.measure import (
+    STAGES,
     count_operations,
     format_result,
     load_network,
@@ -12,7 +13,6 @@ from iart.bench.measure import (
     measure,
     to_json,
 )
-from iart.bench.probes import STAGES
 from iart.device import free_memory
 from iart.errors import DeviceError, OptionsError
 from iart.model import IART, IARTConfig

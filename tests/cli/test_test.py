@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from iart import cli
-from iart.cli.test import score
+from iart.cli.measure import score
 from iart.evaluate.benchmark import run
 from iart.evaluate.protocol import protocol_names
 from iart.evaluate.record import Record, read_record

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from iart.bench.peaks import ClipSize, peaks_of_a_process
+from iart.bench.growth import ClipSize, peaks_of_a_process
 from iart.model import IART, IARTConfig
 from iart.model.memory import estimate_memory, estimate_tiled_memory, memory_in_use
 from iart.weights import save_model

@@ -1,8 +1,7 @@
 """The command line: one thin function per command, whose flags are keywords of the library's.
 
-PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once. Files are
-named by commands; what these share is in `flags` and
-`console`; `inputs` pairs sources with outputs.
+PyTorch and FFmpeg are imported by the commands that use them, so that help comes at once. What
+commands share is in `flags` and `console`; `inputs` pairs sources with outputs.
 """
 
 import io
@@ -12,17 +11,14 @@ from typing import Annotated
 
 import typer
 
-from iart.cli.bench import bench
 from iart.cli.compare import compare
-from iart.cli.convert import convert
 from iart.cli.data import data
 from iart.cli.flags import examples
-from iart.cli.models import models
-from iart.cli.options import options
+from iart.cli.measure import bench, score
 from iart.cli.serve import serve
-from iart.cli.test import score
-from iart.cli.train import train
+from iart.cli.train import options, train
 from iart.cli.upscale import demo, info, upscale
+from iart.cli.weights import convert, models
 from iart.runtime import keep_freed_memory
 from iart.version import __version__
 

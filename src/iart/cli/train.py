@@ -1,14 +1,15 @@
-"""The command that trains."""
+"""Commands that train: train, options."""
 
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
 from iart.cli.console import count_display, print_labelled, reported, say
-from iart.cli.flags import Device, Quiet, Verbose
+from iart.cli.flags import Device, Overwrite, Quiet, Verbose
 
 if TYPE_CHECKING:
     from iart.train.options.run import TrainingOptions
+
 
 # Of problems, so many are shown.
 _SHOWN = 20
@@ -82,3 +83,23 @@ def _check(options: "TrainingOptions", device: str, devices: int | None, *, quie
     if report.problems:
         raise Exit(1)
     say("check passed: no problems found")
+
+
+def options(
+    name: Annotated[
+        str | None, Argument(metavar="[NAME]", help="File to copy (default: list all).")
+    ] = None,
+    folder: Annotated[str, Option("--output", "-o", help="Folder for the copy.")] = ".",
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the option files for training that ship, or copy one to change it."""
+    with reported(verbose=verbose):
+        from pathlib import Path
+
+        from iart.train.options.read import copy_options, shipped_options
+
+        if name is None:
+            print("\n".join(shipped_options()))
+        else:
+            say(f"{copy_options(name, Path(folder), overwrite=overwrite)}: written")
