@@ -146,6 +146,7 @@ def test_info_of_several_files_for_programs(tmp_path: Path):
     found = json.loads(iart("info", *files, *flags, "--container", "mp4", "--json").stdout)
     assert [entry["file"] for entry in found] == [str(file) for file in files]
     assert found[0]["output"] == "128x96, .mp4"
+    assert found[0]["preview_seconds"] == 2 / 25
     assert_fails(iart("info", files[0], "--size", "big"), "unknown size 'big'")
 
 

@@ -5,14 +5,11 @@ from pathlib import Path
 import pytest
 
 from iart.errors import InputError, OutputError
-from iart.model.bicubic import Bicubic
-from iart.upscaling.film.forecast import forecast
 from iart.web import views
 from iart.web.command import error_of, flags
 from iart.web.folder import Folder
 from iart.web.jobs import Job, Progress
 from iart.web.previews import preview_flags, preview_seconds
-from tests.video.clips import make_clip
 
 HOSTILE = "<img src=x onerror=alert(1)>.mkv"
 
@@ -92,20 +89,14 @@ def test_values_of_a_form_become_flags_and_never_others():
 @pytest.mark.parametrize(
     ("told", "seconds"),
     [
-        ("11 frames (0.36 s), about 0:00:25", 0.36),
-        ("96 frames (3.2 s), about 0:00:02", 1.0),  # longer only if that is asked for
-        ("3 frames (0.01 s), about 0:10:00", 0.05),
+        (0.36, 0.36),
+        (3.2, 1.0),  # longer only if that is asked for
+        (0.01, 0.05),
         (None, None),
     ],
 )
-def test_a_preview_is_as_long_as_info_says(told: str | None, seconds: float | None):
-    lines = [("size", "720x480"), *([("preview", told)] if told else [])]
-    assert preview_seconds(lines) == seconds
-
-
-def test_what_info_says_of_a_preview_is_understood(tmp_path: Path):
-    lines = forecast(make_clip(tmp_path / "a.mkv", frames=12), Bicubic())
-    assert preview_seconds(lines) == 12 / 25
+def test_a_preview_is_as_long_as_info_says(told: float | None, seconds: float | None):
+    assert preview_seconds(told) == seconds
 
 
 @pytest.mark.parametrize(

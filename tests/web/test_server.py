@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from iart.web import password, server
+from iart.web import server
 from iart.web.folder import Folder
 from iart.web.jobs import Jobs
-from iart.web.password import Password
-from iart.web.server import hosts_of, is_local, make_app
+from iart.web.server import Password, hosts_of, is_local, make_app
 
 BASE = "http://127.0.0.1:7860"
 
@@ -135,7 +134,7 @@ def test_a_form_names_only_files_that_were_uploaded(client: TestClient, folder: 
 
 
 def test_a_password_whatever_the_name(folder: Folder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(password, "WRONG_PASSWORD_SECONDS", 0)
+    monkeypatch.setattr(server, "WRONG_PASSWORD_SECONDS", 0)
     client = asked(folder, Password("right: one"))
 
     def status(text: str) -> int:

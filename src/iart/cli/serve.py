@@ -35,8 +35,7 @@ def serve(
 
         try:
             from iart.web.folder import Folder
-            from iart.web.password import Password
-            from iart.web.server import is_local, run
+            from iart.web.server import Password, is_local, run
         except ModuleNotFoundError as error:
             raise MissingExtraError(
                 f"iart serve needs {error.name}: pip install 'iart-vsr[web]'"

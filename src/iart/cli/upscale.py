@@ -38,6 +38,7 @@ from iart.upscaling.film.request import AUTO
 
 if TYPE_CHECKING:
     from iart.progress import UpscaleResult
+    from iart.upscaling.film.forecast import Forecast
     from iart.upscaling.film.request import UpscaleRequest
 
 
@@ -246,30 +247,32 @@ def info(
         for number, work in enumerate(works_of(source)):
             choice = models.choose(UpscaleRequest(work, "output", **options))
             network, _ = models.load(choice)
-            lines = forecast(work, network, container=container, **options)
+            told = forecast(work, network, container=container, **options)
             if choice is not None:
-                lines.append(("model", str(choice)))
-            found.append(lines)
+                told.lines.append(("model", str(choice)))
+            found.append(told)
             if not json:
                 if number:
                     print()
-                print_labelled(lines)
+                print_labelled(told.lines)
         if json:
-            print(as_json([_by_label(lines) for lines in found]))
-        if any(label == "problem" for lines in found for label, _ in lines):
+            print(as_json([_by_label(told) for told in found]))
+        if any(label == "problem" for told in found for label, _ in told.lines):
             raise Exit(1)
 
 
-def _by_label(lines: list[tuple[str, str]]) -> dict[str, str | list[str]]:
+def _by_label(told: "Forecast") -> dict[str, Any]:
     """One text for each label; what there may be several of is a list."""
     several = {"note", "problem"}
-    texts: dict[str, Any] = {}
-    for label, text in lines:
+    values: dict[str, Any] = {}
+    for label, text in told.lines:
         if label in several:
-            texts.setdefault(f"{label}s", []).append(text)
+            values.setdefault(f"{label}s", []).append(text)
         else:
-            texts[label] = text
-    return texts
+            values[label] = text
+    if told.preview_seconds is not None:
+        values["preview_seconds"] = told.preview_seconds
+    return values
 
 
 def demo(

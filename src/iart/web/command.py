@@ -90,14 +90,19 @@ def run_iart(arguments: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def info(source: Path, folder: Path, arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Labelled lines of `iart info`, of which those that come several times are apart."""
+def info(
+    source: Path, folder: Path, arguments: Sequence[str]
+) -> tuple[list[tuple[str, str]], float | None]:
+    """Labelled lines of `iart info`, and how long a preview is to be, in seconds, if it tells.
+
+    Lines that come several times are apart.
+    """
     (found,) = json.loads(run_iart(["info", str(source), "--json", *arguments], folder))
-    lines = []
+    seconds, lines = found.pop("preview_seconds", None), []
     for label, text in found.items():
         texts = text if isinstance(text, list) else [text]
         lines += [(label.removesuffix("s") if isinstance(text, list) else label, t) for t in texts]
-    return lines
+    return lines, seconds
 
 
 def error_of(log: str) -> CommandError:

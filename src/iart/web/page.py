@@ -123,10 +123,10 @@ class Page:
             def work() -> list[Any]:
                 source, model, container, _, values = self._read(form_values)
                 words = [f"--model={model}", f"--container={container}", *flags(values)]
-                lines = info(self._folder.find(source), self._folder.root, words)
+                lines, told = info(self._folder.find(source), self._folder.root, words)
                 name = f"{PurePath(source).with_suffix('')}_x4.{container}"
-                length = preview_seconds(lines)
-                return [views.table(lines, source), length or gr.skip(), name]
+                length = preview_seconds(told) or gr.skip()
+                return [views.table(lines, source), length, name]
 
             return self._told(work, 3)
 

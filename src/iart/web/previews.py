@@ -1,9 +1,8 @@
 """Previews: a piece of a video before and after, each made by a job, without sound."""
 
 import hashlib
-import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -98,8 +97,7 @@ def preview_flags(values: Mapping[str, Any], start: float, seconds: float) -> li
     ]
 
 
-def preview_seconds(lines: Sequence[tuple[str, str]]) -> float | None:
-    """How long a preview is to be on this machine, by what `info` found; None if unknown."""
+def preview_seconds(told: float | None) -> float | None:
+    """How long a preview is to be on this machine, by what `info` told; None if unknown."""
     shortest, _, most = PREVIEW_SECONDS
-    found = re.search(r"\(([\d.]+) s\)", dict(lines).get("preview", ""))
-    return min(max(float(found[1]), shortest), most) if found else None
+    return None if told is None else min(max(told, shortest), most)

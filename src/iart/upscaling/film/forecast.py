@@ -1,5 +1,6 @@
 """What an upscale will do, told before it is done."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Unpack
@@ -23,6 +24,19 @@ PROCESS_BYTES = 450_000_000
 """Memory of PyTorch and FFmpeg themselves."""
 
 Lines = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an upscale would be.
+
+    Attributes:
+        lines: labelled: what the source is, what becomes of it, and roughly what that takes.
+        preview_seconds: length of a piece that takes a minute at most; None if the work is refused.
+    """
+
+    lines: Lines
+    preview_seconds: float | None = None
 
 
 def dry_run(request: UpscaleRequest, model: nn.Module, *, processes: int = 1) -> Lines:
@@ -77,8 +91,8 @@ def forecast(
     *,
     container: str | None = None,
     **options: Unpack[UpscaleOptions],
-) -> Lines:
-    """Labelled lines: what the source is, what becomes of it, and roughly what that takes.
+) -> Forecast:
+    """What the source is, what becomes of it, and roughly what that takes.
 
     The output is taken to have the source's kind of container if that can be written, else .mkv.
 
@@ -112,27 +126,25 @@ def forecast(
             ]
             lines.append(("output", f"{plan.conform.geometry}, {suffix}"))
             lines += [("note", note) for note in plan.notes]
-            lines += _needs(plan, model)
+            return _with_needs(lines, plan, model)
     except (InputError, OutputError) as error:
         with open_source(resolved(request)) as reader:  # which may be what is wrong
-            return [*describe(reader.info), ("problem", str(error))]
-    return lines
+            return Forecast([*describe(reader.info), ("problem", str(error))])
 
 
 def _outcome(target: str) -> str:
     return "copied" if target in ("copy", "attach") else f"converted to {target}"
 
 
-def _needs(plan: UpscalePlan, model: nn.Module) -> Lines:
-    """Borders that could be left out, memory, time, and how long a preview is."""
-    lines = []
+def _with_needs(lines: Lines, plan: UpscalePlan, model: nn.Module) -> Forecast:
+    """Borders that could be left out, memory, time, and how long a preview is, after `lines`."""
     borders = None if plan.request.crop else find_borders(plan.request.source)
     if borders is not None:
         lines.append(("borders", f"black around {borders}; --crop auto leaves them out"))
     try:
         tiling = plan.tiling(model)
     except DeviceError as error:
-        return [*lines, ("problem", str(error))]
+        return Forecast([*lines, ("problem", str(error))])
     height, width = plan.info.height, plan.info.width
     network = network_bytes(model, tiling, height, width)
     network += sum(p.nbytes for p in model.parameters())
@@ -142,12 +154,17 @@ def _needs(plan: UpscalePlan, model: nn.Module) -> Lines:
         f"{tiling.describe(height, width)}"
     )
     seconds = seconds_per_frame(model, tiling, height, width)
-    return [
-        *lines,
+    frames = preview_frames(seconds)
+    frames = min(frames, plan.info.frame_count or frames)
+    # not longer: one more frame would be in it
+    preview_seconds = int(100 * frames / plan.info.rate) / 100
+    took = timedelta(seconds=round(frames * seconds))
+    lines += [
         ("memory", memory),
         ("time", _time(plan.info, seconds, device_of(model))),
-        ("preview", _preview(plan.info, seconds)),
+        ("preview", f"{frames} frames ({preview_seconds} s), about {took}"),
     ]
+    return Forecast(lines, preview_seconds)
 
 
 def _time(info: VideoInfo, seconds_per_frame: float, device: object) -> str:
@@ -157,11 +174,3 @@ def _time(info: VideoInfo, seconds_per_frame: float, device: object) -> str:
     if info.frame_count is None:
         return text
     return f"{text}, {timedelta(seconds=round(seconds_per_frame * info.frame_count))} in all"
-
-
-def _preview(info: VideoInfo, seconds_per_frame: float) -> str:
-    frames = preview_frames(seconds_per_frame)
-    frames = min(frames, info.frame_count or frames)
-    hundredths = int(100 * frames / info.rate)  # not longer: one more frame would be in it
-    took = timedelta(seconds=round(frames * seconds_per_frame))
-    return f"{frames} frames ({hundredths / 100} s), about {took}"
