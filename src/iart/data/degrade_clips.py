@@ -22,7 +22,7 @@ from iart.data.degradation.chain import degrade_frames
 from iart.data.degradation.draw import draw_kind
 from iart.data.degradation.parameters import KINDS, Degradation, Kind
 from iart.data.pairs import SCALE
-from iart.data.prepare import MADE, refuse_foreign
+from iart.data.prepare import MADE, is_made, refuse_foreign
 from iart.data.stores.folder import FolderFrames, Frames
 from iart.data.stores.video import VideoFrames
 from iart.errors import DataError, OutputError
@@ -79,10 +79,11 @@ def degrade_clips(
     left: list[tuple[int, Frames, list[Path]]] = []
     for number, clip in enumerate(clips.values()):
         files = _files(clip, target, ffv1=ffv1)
+        there = [_is_made(file, made, ffv1=ffv1) for file in files]
         if not overwrite:
-            for file in files:
-                _refuse_foreign(file, made, ffv1=ffv1)
-        if all(file.exists() and _is_made(file, made, ffv1=ffv1) for file in files):
+            for file, is_ours in zip(files, there, strict=True):
+                refuse_foreign(file, is_ours=is_ours)
+        if all(there):
             done += clip.count
         else:
             left.append((number, clip, files))
@@ -178,24 +179,14 @@ def _shown(
             progress(number, total)
 
 
-def _refuse_foreign(file: Path, made: str, *, ffv1: bool) -> None:
-    if not ffv1:
-        refuse_foreign(file, made)
-    elif file.exists() and not _is_made(file, made, ffv1=True):
-        raise OutputError(
-            f"cannot write '{file}': a file is there that this command did not make; pass "
-            "--overwrite to replace it, or choose another folder"
-        )
-
-
 def _is_made(file: Path, made: str, *, ffv1: bool) -> bool:
+    """Whether a file is there that the same command has made."""
+    if not ffv1:
+        return is_made(file, made)
     try:
-        if not ffv1:
-            refuse_foreign(file, made)
-            return True
         with av.open(str(file)) as container:
             return container.metadata.get("COMMENT") == f"{MADE}: {made}"
-    except (FFmpegError, OutputError):
+    except (FFmpegError, OSError):
         return False
 
 

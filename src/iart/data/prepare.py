@@ -73,7 +73,7 @@ def degrade_folder(
     tasks = _tasks(source, target, kind)
     if not overwrite:
         for task in tasks:
-            refuse_foreign(task.target, kind)
+            refuse_foreign(task.target, is_ours=is_made(task.target, kind))
     written = uneven = 0
     if progress:
         progress(0, len(tasks))
@@ -151,35 +151,24 @@ def _is_done(task: _Task, size: tuple[int, int]) -> bool:
         return False
 
 
-def refuse_foreign(target: Path, made: str) -> None:
-    """Refuse to replace an image that exists and was not made by the same command.
-
-    Args:
-        target: an image that is to be written.
-        made: its text `MADE`.
-
-    Raises:
-        OutputError: there is another file.
-    """
-    if not target.exists():
-        return
-    with suppress(DataError), opened(target, str(target)) as image:
-        if image.texts.get(MADE) == made:
-            return
-    raise OutputError(
-        f"cannot write '{target}': a file is there that this command did not make; pass "
-        "--overwrite to replace it, or choose another folder"
-    )
+def is_made(path: Path, made: str | None = None) -> bool:
+    """Whether an image is there that was made here, and if `made` is given, so."""
+    with suppress(DataError), opened(path, str(path)) as image:
+        return MADE in image.texts if made is None else image.texts.get(MADE) == made
+    return False
 
 
-def is_made_here(path: Path) -> bool:
-    """Whether an image was written by `degrade_folder`.
+def refuse_foreign(target: Path, *, is_ours: bool) -> None:
+    """Refuse to replace a file that was not made by the same command.
 
     Raises:
-        DataError: it is no image.
+        OutputError: it is there, and not ours.
     """
-    with opened(path, str(path)) as image:
-        return MADE in image.texts
+    if target.exists() and not is_ours:
+        raise OutputError(
+            f"cannot write '{target}': a file is there that this command did not make; pass "
+            "--overwrite to replace it, or choose another folder"
+        )
 
 
 def make_meta(

@@ -304,8 +304,8 @@ def share_clips(
         for device in devices[: len(clips)]
     ]
     with Processes(loaders, threads=threads) as processes:
-        work = ((clip.name, partial(_score, clip, crops)) for clip, crops in clips)
-        _score_all(processes.submit, work, count)
+        tasks = (_Task(clip, crops) for clip, crops in clips)
+        _score_all(processes.submit, tasks, count)
 
 
 def spread_clips(
@@ -314,58 +314,66 @@ def spread_clips(
     """The same on a cluster, whose machines must see the same files."""
     load = partial(load_scorer, task, "auto", share=cluster.share)
     with cluster.workers(load, _described) as workers:
-        checked = (_Checked(clip, crops, files_fingerprint(_files(clip))) for clip, crops in clips)
-        _score_all(workers.submit, ((each.clip.name, each.score) for each in checked), count)
+        tasks = (_Task(clip, crops, files_fingerprint(_files(clip))) for clip, crops in clips)
+        _score_all(workers.submit, tasks, count)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A clip to score; if its content is given, it must be the same on the machine that does."""
+
+    clip: Clip
+    crops: int
+    content: str | None = None
+
+    def score(self, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
+        if self.content is not None:
+            self._check(self.content)
+        return scorer.score(self.clip, self.crops, tell)
+
+    def _check(self, expected: str) -> None:
+        try:
+            content = files_fingerprint(_files(self.clip))
+        except OSError as error:
+            raise DataError(f"{platform.node()} cannot read '{error.filename}'") from error
+        if content != expected:
+            raise DataError(
+                f"{platform.node()} has other files than this for '{self.clip.gt[0].parent}'; all"
+                " machines must see the same"
+            )
 
 
 def _score_all(
     submit: Callable[[Work, Callable[[int], None]], Future[FinishedClip]],
-    clips: Iterable[tuple[str, Work]],
+    tasks: Iterable[_Task],
     count: Count,
 ) -> None:
-    """Have clips scored, by their names; one that fails does not keep others from it.
+    """Have clips scored; one that fails does not keep others from it.
 
     A clip that is lost with its worker is given to another one.
 
     Raises:
         IARTError: a clip or a process failed; the first of these errors, after the other clips.
     """
+
+    def begin(task: _Task) -> Future[FinishedClip]:
+        return submit(task.score, partial(count.tell, task.clip.name))
+
     losses: Counter[str] = Counter()
     failure: IARTError | None = None
-    running = {submit(work, partial(count.tell, name)): (name, work) for name, work in clips}
+    running = {begin(task): task for task in tasks}
     while running:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            (name, work), error = running.pop(future), future.exception()
-            losses[name] += isinstance(error, WorkerLostError)
-            if isinstance(error, WorkerLostError) and losses[name] < MOST_LOSSES:
-                running[submit(work, partial(count.tell, name))] = name, work
+            task, error = running.pop(future), future.exception()
+            losses[task.clip.name] += isinstance(error, WorkerLostError)
+            if isinstance(error, WorkerLostError) and losses[task.clip.name] < MOST_LOSSES:
+                running[begin(task)] = task
             elif isinstance(error, IARTError):
                 failure = failure or error
             else:
                 count.save(future.result())
     if failure is not None:
         raise failure
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A clip that must be the same on the machine that scores it."""
-
-    clip: Clip
-    crops: int
-    content: str
-
-    def score(self, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
-        try:
-            content = files_fingerprint(_files(self.clip))
-        except OSError as error:
-            raise DataError(f"{platform.node()} cannot read '{error.filename}'") from error
-        if content != self.content:
-            raise DataError(
-                f"{platform.node()} has other files than this for '{self.clip.gt[0].parent}'; all"
-                " machines must see the same"
-            )
-        return scorer.score(self.clip, self.crops, tell)
 
 
 def _files(clip: Clip) -> tuple[Any, ...]:
@@ -376,7 +384,3 @@ def _described(scorer: Scorer) -> str:
     """What must be the same in all workers."""
     kind = "no device" if scorer.model is None else device_of(scorer.model).type
     return f"{scorer.name} {scorer.weights_hash} on {kind}"
-
-
-def _score(clip: Clip, crops: int, scorer: Scorer, tell: Callable[[int], None]) -> FinishedClip:
-    return scorer.score(clip, crops, tell)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iart.data.pairs import SCALE, read_clip_list
-from iart.data.prepare import degrade_folder, is_made_here
+from iart.data.prepare import degrade_folder, is_made
 from iart.errors import DataError, InputError, OptionsError
 from iart.evaluate.protocol import Protocol
 from iart.files.complete import writing
@@ -80,7 +80,7 @@ def find_clips(
     if results is not None and not results.is_dir():
         raise DataError(f"there is no folder '{results}' of frames to score")
     for folder in (gt, lq) if has_lr else (gt,):
-        _require_clips(protocol, counts, folder, exactly=bool(protocol.clips))
+        _require_clips(protocol, counts, folder)
     if limit is not None and protocol.score_frames == "centre":
         counts = dict(list(counts.items())[:limit])
     places = (gt, lq if has_lr else None, results)
@@ -117,7 +117,7 @@ def make_low_resolution(
     counts = _frame_counts(protocol, data)
     if not gt.is_dir():
         raise DataError(f"there is no folder '{gt}'. {_expected_layout(protocol, data)}")
-    _require_clips(protocol, counts, gt, exactly=bool(protocol.clips))
+    _require_clips(protocol, counts, gt)
     for name, count in counts.items():
         _find_images(gt / name, {count}, "frames")
     part = target.with_name(f"{target.name}.part")
@@ -176,13 +176,11 @@ def _expected_layout(protocol: Protocol, data: Path) -> str:
     )
 
 
-def _require_clips(
-    protocol: Protocol, counts: dict[str, int], folder: Path, *, exactly: bool
-) -> None:
-    """Refuse a folder that lacks clips, or holds others where the set is exact."""
+def _require_clips(protocol: Protocol, counts: dict[str, int], folder: Path) -> None:
+    """Refuse a folder that lacks clips, or holds others than the protocol names itself."""
     missing = [name for name in counts if not (folder / name).is_dir()]
     extra: list[str] = []
-    if exactly:
+    if protocol.clips:
         wanted = {Path(name).parts[0] for name in counts}
         present = (entry.name for entry in folder.iterdir() if entry.is_dir())
         extra = sorted(n for n in present if n not in wanted and not n.startswith("."))
@@ -234,7 +232,7 @@ def _find_clip(
             f"clip '{name}': '{made[0]}' is {_text(made_size)}, "
             f"but its ground truth '{sharp[0]}' is {_text(whole)}"
         )
-    lr_made = bool(small) and is_made_here(small[0])
+    lr_made = bool(small) and is_made(small[0])
     return Clip(name, size, scored, tuple(sharp), tuple(small), tuple(made), lr_made)
 
 

@@ -5,7 +5,7 @@ Those that ship lie in `benchmarks/`; `read_protocol` takes their names, or the 
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -36,12 +36,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 ClipName = Annotated[str, AfterValidator(check_clip_name)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_list)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 
 class _Strict(BaseModel):

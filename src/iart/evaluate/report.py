@@ -193,6 +193,7 @@ def _remark(clip: ClipRecord) -> str:
 SHOWN_CLIPS = 40  # in tables that people read; CSV and JSON hold all
 PLOTTED = ("psnr", "ssim")
 PLOTTED_CLIPS = 24  # at most so many clips get charts: those with the lowest scores
+CODE = ("command", "weights")  # facts that are shown as such
 PICTURES = (("LR", "lr"), ("bicubic", "bicubic"), ("result", "result"), ("ground truth", "gt"))
 
 
@@ -347,9 +348,10 @@ def _code(text: str) -> str:
 
 def html(record: Record) -> str:
     """The page: facts, scores, charts of each frame's scores, crops."""
-    facts = "".join(
-        f"<dt>{escape(name)}</dt><dd>{_fact(name, v)}</dd>" for name, v in facts_of(record)
-    )
+    shown = [
+        (n, f"<code>{escape(v)}</code>" if n in CODE else escape(v)) for n, v in facts_of(record)
+    ]
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in shown)
     notes = "".join(f"<li>{escape(note)}</li>" for note in notes_of(record))
     parts = [
         f"<dl>{facts}</dl>",
@@ -360,10 +362,6 @@ def html(record: Record) -> str:
         *_crops(record),
     ]
     return document(f"{record.protocol.name}: {record.model}", parts)
-
-
-def _fact(name: str, value: str) -> str:
-    return f"<code>{escape(value)}</code>" if name in ("command", "weights") else escape(value)
 
 
 def _table(record: Record) -> str:

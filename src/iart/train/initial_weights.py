@@ -140,7 +140,8 @@ def load_flow(model: IART, path: Path) -> None:
         with naming(path):
             tensors, _ = read_tensors(path, keys=("params", *KEYS))
         if any(name.startswith("basic_module.") for name in tensors):
-            own = {_spynet_name(name): p for name, p in model.flow.named_parameters()}
+            named = model.flow.named_parameters()
+            own = {published_name(f"flow.{n}").removeprefix("spynet."): p for n, p in named}
             constant = ("mean", "std")
             with naming(path):
                 fill(own, {name: t for name, t in tensors.items() if name not in constant})
@@ -157,11 +158,6 @@ def load_flow(model: IART, path: Path) -> None:
             f"network_g has {wanted}. {instead}"
         )
     model.flow.load_state_dict(other.flow.state_dict())
-
-
-def _spynet_name(name: str) -> str:
-    """The name of a parameter of the flow network in SpyNet's published file."""
-    return published_name(f"flow.{name}").removeprefix("spynet.")
 
 
 # ---- a new network

@@ -48,7 +48,7 @@ def opened_log(
         OutputError: the operating system refuses.
         MissingExtraError: TensorBoard or Weights & Biases is asked for and not installed.
     """
-    path, log = folder / "log.jsonl", Log(options, step, report if main else _nobody)
+    path, log = folder / "log.jsonl", Log(options, step, report if main else lambda line: None)
     with ExitStack() as stack:
         if main:
             with writing(path):
@@ -174,10 +174,6 @@ class Log:
         self._losses: list[float] = []
         self._terms: dict[str, list[float]] = {}
         self._samples, self._waited, self._since = 0, 0.0, time.monotonic()
-
-
-def _nobody(line: str) -> None:
-    pass
 
 
 def _finite(value: float | int) -> float | int | None:

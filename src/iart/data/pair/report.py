@@ -7,8 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from iart.data.pair.check import KEPT, REASONS, Segment
 from iart.data.pair.clips import Clip, ClipWriter
@@ -151,10 +149,6 @@ def _pictures(clips: Sequence[Clip], writer: ClipWriter) -> str:
         change = 255 * (np.full(4, (0.5, 0.5, 0.5, 1)) @ writer.color(clip) - 0.5)
         told = ", ".join(f"{name} {value:+.1f}" for name, value in zip("RGB", change, strict=True))
         heading = f"{clip.name}, frame {middle}; mid-grey differs on the DVD by {told}"
-        rows.append((heading, [_tensor(detail) for detail in details]))
+        rows.append((heading, [torch.from_numpy(each).permute(2, 0, 1) for each in details]))
     png = png_of(sheet(("DVD", "Blu-ray"), rows, zoom=1))
     return image(png, f"Details of {len(rows)} pairs")
-
-
-def _tensor(picture: np.ndarray) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(picture).permute(2, 0, 1)
