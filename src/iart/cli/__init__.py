@@ -11,13 +11,12 @@ from typing import Annotated
 
 import typer
 
-from iart.cli.compare import compare
 from iart.cli.data import data
 from iart.cli.flags import examples
 from iart.cli.measure import bench, score
 from iart.cli.serve import serve
 from iart.cli.train import options, train
-from iart.cli.upscale import demo, info, upscale
+from iart.cli.upscale import compare, demo, info, upscale
 from iart.cli.weights import convert, models
 from iart.runtime import keep_freed_memory
 from iart.version import __version__

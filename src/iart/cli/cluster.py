@@ -89,6 +89,11 @@ def enlarge_together(
             raise KeyboardInterrupt("the same command goes on") from None
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+    tell_failed(failed)
+
+
+def tell_failed(failed: "Sequence[tuple[UpscaleRequest, IARTError]]") -> None:
+    """Tell at the end which of several films failed; exit code 1 if any did."""
     for request, error in failed:
         say(f"failed: {request.name}: {error}")
     if failed:

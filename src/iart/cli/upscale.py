@@ -1,13 +1,13 @@
-"""Commands on video: upscale, info, demo."""
+"""Commands on video: upscale, info, compare, demo."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Exit, Option
+from typer import Argument, Exit, Option
 
-from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus, Ship, enlarge_together
+from iart.cli.cluster import Cluster, ClusterCpus, ClusterGpus, Ship, enlarge_together, tell_failed
 from iart.cli.console import (
     LINE_EVERY_SECONDS,
     as_json,
@@ -23,6 +23,7 @@ from iart.cli.flags import (
     Devices,
     Json,
     Model,
+    OptionalRate,
     Overwrite,
     Precision,
     Quiet,
@@ -216,10 +217,7 @@ def _one_by_one(
         except IARTError as error:
             say(f"error: {error}")
             failed.append((request, error))
-    for request, error in failed:
-        say(f"failed: {request.name}: {error}")
-    if failed:
-        raise Exit(1)
+    tell_failed(failed)
 
 
 @with_options("overwrite")
@@ -293,3 +291,45 @@ def demo(
             result = run(folder, model, device, overwrite=overwrite, progress=progress)
         if not quiet:
             print(format_result(result))
+
+
+def compare(
+    a: Annotated[str, Argument(metavar="A", help="Video, folder of images, or quoted pattern.")],
+    b: Annotated[str, Argument(metavar="B", help="The same kinds of input.")],
+    reference: Annotated[
+        str | None,
+        Option(
+            help="Ground truth to score both against (default: A against B); if it is smaller, "
+            "their source: both are reduced to it."
+        ),
+    ] = None,
+    output: Annotated[
+        str, Option("--output", "-o", help="Folder, or name of the video to write.")
+    ] = "compare",
+    view: Annotated[str, Option(help="side (by side), or wipe (one over the other).")] = "side",
+    divider: Annotated[
+        float | None, Option(help="Position of the wipe's line, 0 (left) to 1 (default: it moves).")
+    ] = None,
+    rate: OptionalRate = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two videos: a video to watch, details where they differ, PSNR and SSIM per frame."""
+    with reported(quiet=quiet, verbose=verbose):
+        from iart.compare import compare, format_result, result_values
+
+        with progress_display(quiet=quiet) as progress:
+            result = compare(
+                a,
+                b,
+                reference=reference,
+                output=output,
+                view=view,
+                divider=divider,
+                rate=rate,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        print(as_json(result_values(result)) if json else format_result(result))
