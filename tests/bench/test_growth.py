@@ -16,7 +16,7 @@ from iart.bench.growth import (
     ClipSize,
     Cost,
     Growth,
-    find,
+    curves,
     growing_sizes,
     jumps,
     measure_growth,
@@ -68,7 +68,7 @@ def growth() -> Growth:
 
 
 def test_what_is_not_linear_is_found() -> None:
-    found = {(f.cost, f.grows): f for f in find(growth())}
+    found = {(f.cost, f.grows): f for f in curves(growth())}
     assert found["time", "frames"].from_line == pytest.approx(0, abs=1e-9)
     assert found["time", "frames"].jump is None
     assert 0.05 < found["time", "kilopixels per frame"].from_line < 0.2
@@ -85,7 +85,7 @@ def test_what_is_not_linear_is_found() -> None:
 def test_a_cost_too_little_to_be_seen_is_left_out(tmp_path: Path) -> None:
     unseen = growth()
     unseen = replace(unseen, by_frames=tuple(replace(c, peak_bytes=0) for c in unseen.by_frames))
-    found = {(finding.cost, finding.grows) for finding in find(unseen)}
+    found = {(finding.cost, finding.grows) for finding in curves(unseen)}
     assert len(found) == 5
     assert ("memory", "frames") not in found
     assert "memory against frames" not in write_growth(unseen, tmp_path)[1].read_text()

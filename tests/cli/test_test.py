@@ -13,7 +13,7 @@ from iart import cli
 from iart.cli.measure import score
 from iart.evaluate.benchmark import run
 from iart.evaluate.protocol import protocol_names
-from iart.evaluate.record import Record, read_record
+from iart.evaluate.record import Record, from_json
 from iart.files.locks import locked
 from tests.cli.test_cli import keywords
 from tests.evaluate.made import make_data, make_protocol
@@ -76,7 +76,7 @@ def test_scores_are_printed_and_written(tmp_path: Path, asked: list[str]):
     output = tmp_path / "out"
     result = iart(*asked, "-o", output)
     assert result.exit_code == 0, result.output
-    record = read_record(output / "report.json", Record)
+    record = from_json((output / "report.json").read_bytes(), Record)
     assert f"{record.means()['psnr']:.4f}" in result.stdout
     for name in CLIPS:
         assert name in result.stdout
@@ -92,7 +92,10 @@ def test_scores_are_printed_and_written(tmp_path: Path, asked: list[str]):
 def test_the_command_is_kept(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/iart", "test", "a b.yml"])
     iart(*asked, "-o", tmp_path / "out")
-    assert read_record(tmp_path / "out" / "report.json", Record).command == "iart test 'a b.yml'"
+    assert (
+        from_json((tmp_path / "out" / "report.json").read_bytes(), Record).command
+        == "iart test 'a b.yml'"
+    )
 
 
 # ---- several processes
@@ -103,7 +106,10 @@ def test_several_devices_share_the_clips(tmp_path: Path, asked: list[str]):
     alone = iart(*asked, "-o", tmp_path / "alone")
     both = iart(*asked, "-o", tmp_path / "both", "--devices", "cpu,cpu")
     assert alone.exit_code == both.exit_code == 0, both.output
-    one, two = (read_record(tmp_path / name / "report.json", Record) for name in ("alone", "both"))
+    one, two = (
+        from_json((tmp_path / name / "report.json").read_bytes(), Record)
+        for name in ("alone", "both")
+    )
     assert one.means() == two.means()
     assert [clip.name for clip in two.clips] == list(CLIPS)
 
@@ -118,7 +124,9 @@ def test_a_cluster_gives_the_record_of_one_process(tmp_path: Path, asked: list[s
         written, errors = process.communicate()
         assert process.returncode == 0, errors
         assert json.loads(written)["model"] == "light"  # Ray writes nothing there
-    one, two = (read_record(tmp_path / n / "report.json", Record) for n in ("alone", "shared"))
+    one, two = (
+        from_json((tmp_path / n / "report.json").read_bytes(), Record) for n in ("alone", "shared")
+    )
     assert [clip.name for clip in two.clips] == list(CLIPS)
     pairs = zip(one.clips, two.clips, strict=True)
     clips = tuple(replace(b, seconds=a.seconds) for a, b in pairs)
@@ -143,7 +151,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, asked: list[str]):
     killed.kill()
     killed.communicate()
     assert iart(*asked, "-o", output).exit_code == 0
-    record = read_record(output / "report.json", Record)
+    record = from_json((output / "report.json").read_bytes(), Record)
     assert [clip.name for clip in record.clips] == list(CLIPS)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from iart.errors import DataError, DeviceError, OptionsError, OutputError, WeightsError
 from iart.evaluate import benchmark
 from iart.evaluate.benchmark import run
-from iart.evaluate.record import Record, read_record
+from iart.evaluate.record import Record, from_json
 from iart.files.images import read_image, write_image
 from iart.model import IART
 from iart.model.bicubic import Bicubic
@@ -92,7 +92,7 @@ def test_the_record_says_what_was_measured(tmp_path: Path, data: Path, tiny: Pat
     assert record.date.tzinfo is not None
     assert not any(clip.windowed or clip.lr_made for clip in record.clips)
     assert shown == [(3, 5), (5, 5)]
-    assert read_record(tmp_path / "out" / "report.json", Record) == record
+    assert from_json((tmp_path / "out" / "report.json").read_bytes(), Record) == record
 
 
 def test_the_output_folder_is_named_by_what_is_measured(

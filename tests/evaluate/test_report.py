@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from iart.errors import OutputError
-from iart.evaluate.record import ClipRecord, CropRecord, FrameScore, Record, Setting, read_record
+from iart.evaluate.record import ClipRecord, CropRecord, FrameScore, Record, Setting, from_json
 from iart.evaluate.report import clips_csv, frames_csv, html, markdown, table, write_reports
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -177,7 +177,7 @@ def test_files(tmp_path: Path) -> None:
     names = ["report.md", "report.json", "clips.csv", "frames.csv", "report.html"]
     assert [file.name for file in files] == names
     assert sorted(p.name for p in files[0].parent.iterdir()) == sorted(names)
-    assert read_record(files[1], Record) == found
+    assert from_json(files[1].read_bytes(), Record) == found
     assert files[0].read_text(encoding="utf-8") == markdown(found)
     write_reports(replace(found, command="iart test caf\udce9"), tmp_path)  # no text, but a path
     assert all(

@@ -160,15 +160,30 @@ COSTS: dict[str, tuple[str, CostOf]] = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How linear one cost is in one thing."""
+class Curve:
+    """One cost against one thing that grows, and how linear it is."""
 
     cost: str
     grows: str
-    from_line: float
-    """How far the straight line that fits best lies from a measured cost, at most, as a share."""
-    jump: float | None
-    """How much more a pixel costs where a picture is a pixel wider, at most, as a share."""
+    costs: tuple[Cost, ...]
+    places: list[float]
+    """How much there is of what grows, for each of the costs."""
+    measured: list[float]
+
+    @property
+    def line(self) -> list[float]:
+        """What the straight line that fits best gives for each of the costs."""
+        return straight_line(self.places, self.measured)
+
+    @property
+    def from_line(self) -> float:
+        """How far that line lies from a measured cost, at most, as a share."""
+        return max(abs(y / seen - 1) for y, seen in zip(self.line, self.measured, strict=True))
+
+    @property
+    def jump(self) -> float | None:
+        """How much more a pixel costs where a picture is a pixel wider, at most, as a share."""
+        return max(jumps(self.costs, COSTS[self.cost][1]).values(), default=None)
 
 
 def measure_growth(
@@ -252,6 +267,17 @@ def growing_sizes(model: IART, frames: int, height: int, width: int) -> tuple[li
     )
 
 
+def curves(growth: Growth) -> Iterator[Curve]:
+    """Each cost against what grows; nothing of one that was too little to be seen."""
+    for series, (grows, place_of) in SERIES.items():
+        costs: tuple[Cost, ...] = getattr(growth, series)
+        places = [place_of(cost) for cost in costs]
+        for name, (_, cost_of) in COSTS.items():
+            measured = [cost_of(cost) for cost in costs]
+            if min(measured) > 0:
+                yield Curve(name, grows, costs, places, measured)
+
+
 def jumps(costs: Sequence[Cost], cost_of: Callable[[Cost], float]) -> dict[ClipSize, float]:
     """For each size a pixel above another: how much more a pixel costs there, as a share."""
     return {
@@ -280,7 +306,7 @@ def format_growth(growth: Growth) -> str:
                 f"{cost.seconds * 1e3:>10.1f}{cost.seconds / size.pixels * 1e9:>10.0f}"
                 f"{cost.peak_bytes / 1e6:>9.1f}"
             )
-    for found in find(growth):
+    for found in curves(growth):
         jump = (
             "" if found.jump is None else f"; a pixel more costs up to {found.jump:+.1%} per pixel"
         )
@@ -290,30 +316,18 @@ def format_growth(growth: Growth) -> str:
     return "\n".join(lines)
 
 
-def find(growth: Growth) -> list[Finding]:
-    """How linear each cost is in what grows; nothing of one that was too little to be seen."""
-    return [
-        Finding(
-            curve.cost,
-            curve.grows,
-            max(abs(y / seen - 1) for y, seen in zip(curve.line, curve.measured, strict=True)),
-            max(jumps(curve.costs, COSTS[curve.cost][1]).values(), default=None),
-        )
-        for curve in _curves(growth)
-    ]
-
-
 def write_growth(growth: Growth, folder: Path) -> list[Path]:
     """Write growth.json and growth.svg into a folder, which is made if missing.
 
     Raises:
         OutputError: the operating system refuses.
     """
+    found = list(curves(growth))
+    told = ("cost", "grows", "from_line", "jump")
+    findings = [{name: getattr(curve, name) for name in told} for curve in found]
     content = {
-        "growth.json": json.dumps(
-            {**asdict(growth), "findings": [asdict(found) for found in find(growth)]}, indent=1
-        ),
-        "growth.svg": chart_file([_chart(curve) for curve in _curves(growth)]),
+        "growth.json": json.dumps({**asdict(growth), "findings": findings}, indent=1),
+        "growth.svg": chart_file([_chart(curve) for curve in found]),
     }
     prepare_folder(folder)
     for name, text in content.items():
@@ -342,30 +356,7 @@ def _seconds(model: IART, size: ClipSize) -> float:
     return now(device) - started
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One cost against one thing that grows, and the straight line that fits best."""
-
-    cost: str
-    grows: str
-    costs: tuple[Cost, ...]
-    places: list[float]
-    measured: list[float]
-    line: list[float]
-
-
-def _curves(growth: Growth) -> Iterator[_Curve]:
-    for series, (grows, place_of) in SERIES.items():
-        costs: tuple[Cost, ...] = getattr(growth, series)
-        places = [place_of(cost) for cost in costs]
-        for name, (_, cost_of) in COSTS.items():
-            measured = [cost_of(cost) for cost in costs]
-            if min(measured) > 0:
-                line = straight_line(places, measured)
-                yield _Curve(name, grows, costs, places, measured, line)
-
-
-def _chart(curve: _Curve) -> str:
+def _chart(curve: Curve) -> str:
     return lines_chart(
         {f"{curve.cost}, measured": curve.measured, "straight line": curve.line},
         [f"{c.size.frames} × {c.size.width}x{c.size.height}" for c in curve.costs],

@@ -10,12 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
-
-from iart.errors import DataError
+from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 TEMPORAL = "tof"  # the name of `ClipRecord.temporal` among the means
 FLICKER, TLP = "flicker", "tlp"
@@ -181,35 +178,13 @@ def to_json(record: Record | ClipRecord) -> str:
     return _adapter(type(record)).dump_json(record, indent=1).decode()
 
 
-def from_json(text: str | bytes, kind: type[Written], *, source: str) -> Written:
-    """Read what `to_json` wrote.
-
-    Args:
-        text: the JSON text.
-        kind: what it holds, `Record` or `ClipRecord`.
-        source: what messages call it.
+def from_json(text: str | bytes, kind: type[Written]) -> Written:
+    """Read what `to_json` wrote, a `Record` or a `ClipRecord`.
 
     Raises:
-        DataError: the text is damaged or holds something else.
+        ValueError: the text is damaged or holds something else.
     """
-    try:
-        return _adapter(kind).validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        found = f"{where}: {first['msg']}" if where else first["msg"]
-        raise DataError(
-            f"'{source}' is not a {kind.__name__} of iart ({found}); delete it and run again"
-        ) from error
-
-
-def read_record(path: Path, kind: type[Written]) -> Written:
-    """Read a file that holds what `to_json` wrote; DataError as `from_json`, or if unreadable."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
-    return from_json(text, kind, source=str(path))
+    return _adapter(kind).validate_json(text)
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iart.errors import DataError, OutputError
+from iart.errors import OutputError
 from iart.evaluate.clips import Clip
 from iart.evaluate.record import ClipRecord, from_json, to_json
 from iart.files.complete import complete_file, writing
@@ -84,9 +84,9 @@ class ResultFolder:
             tree = json.loads(path.read_bytes())
             if tree["stamp"] != self._stamps[name]:
                 return None
-            record = from_json(json.dumps(tree["clip"]), ClipRecord, source=str(path))
+            record = from_json(json.dumps(tree["clip"]), ClipRecord)
             return FinishedClip(record, str(tree["device"]), tuple(map(str, tree["notes"])))
-        except (OSError, ValueError, KeyError, TypeError, DataError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
