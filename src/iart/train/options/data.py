@@ -232,19 +232,24 @@ class DVDOptions(PairedOptions):
             )
 
 
-class VideoOptions(PairedOptions):
+class VideoFiles(Section):
+    """Where pairs of video files are."""
+
+    dataroot_gt: FilePath | None = None
+    """Folder of videos of ground truth; null: of the list."""
+    dataroot_lq: FilePath | None = None
+    """Folder of the same videos at low resolution; null: of the list."""
+    meta_info_file: FilePath | None = None
+    """JSON list of {name, gt_video, lq_video, frame_count}; null: pairs are found by name."""
+
+
+class VideoOptions(VideoFiles, PairedOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Pairs of video files."""
 
     known: ClassVar = OWN_PAIRS
 
     type: Literal["VideoRecurrentDataset", "VideoDataset"]
     """The set's kind; the two are the same here."""
-    dataroot_gt: FilePath | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Folder of videos of ground truth; null: of the list."""
-    dataroot_lq: FilePath | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Folder of the same videos at low resolution; null: of the list."""
-    meta_info_file: FilePath | None = None
-    """JSON list of {name, gt_video, lq_video, frame_count}; null: pairs are found by name."""
 
     def conflicts(self) -> Iterator[str]:
         """See `Section`."""
@@ -285,19 +290,13 @@ class ValidationOptions(WholeClipsOptions):
     """List of the clips, names first in each line; null: all that are found."""
 
 
-class VideoValidationOptions(WholeClipsOptions):
+class VideoValidationOptions(VideoFiles, WholeClipsOptions):
     """Whole pairs of video files that are scored now and then."""
 
     known: ClassVar = VIDEO_VALIDATION
 
     type: Literal["VideoRecurrentDataset"]
     """The set's kind."""
-    dataroot_gt: FilePath | None = None
-    """Folder of videos of ground truth; null: of the list."""
-    dataroot_lq: FilePath | None = None
-    """Folder of the same videos at low resolution; null: of the list."""
-    meta_info_file: FilePath | None = None
-    """JSON list of {name, gt_video, lq_video, frame_count}; null: pairs are found by name."""
 
     def conflicts(self) -> Iterator[str]:
         """See `Section`."""
