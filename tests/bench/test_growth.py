@@ -139,11 +139,10 @@ def test_memory_in_use_is_the_same_every_time_and_what_the_formula_says() -> Non
 PEAKS_STAY = """
 from pathlib import Path
 import torch
-XXXIMPORT from iart.bench import probes
-from iart.bench.measure import load_network
+from iart.bench import measure
 from iart.bench.growth import ClipSize, peaks_on_device
-probes.CLEAR_REFS = Path("/proc/no such file")
-assert not probes.reset_peak_memory(torch.device("cpu"))
+measure.CLEAR_REFS = Path("/proc/no such file")
+assert not measure.reset_peak_memory(torch.device("cpu"))
 print(*peaks_on_device("light", "cpu", [ClipSize(4, 96, 160)], "float32"))
 """
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from iart.errors import DataError, DeviceError, OptionsError, OutputError, WeightsError
 from iart.evaluate import benchmark
 from iart.evaluate.benchmark import run
-from iart.evaluate.record import Record, from_json
+from iart.evaluate.results import Record, from_json
 from iart.files.images import read_image, write_image
 from iart.model import IART
 from iart.model.bicubic import Bicubic

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from iart.errors import OutputError
-from iart.evaluate.record import ClipRecord, CropRecord, FrameScore, Record, Setting, from_json
 from iart.evaluate.report import clips_csv, frames_csv, html, markdown, table, write_reports
+from iart.evaluate.results import ClipRecord, CropRecord, FrameScore, Record, Setting, from_json
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COMMAND = shlex.join(["iart", "test", "vid4-n16", "--results", "/a <b>/`c` | d"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from iart.errors import DeviceError, WeightsError
 from iart.evaluate.clips import Clip, find_clips
 from iart.evaluate.protocol import read_protocol
-from iart.evaluate.record import ClipRecord, CropRecord
+from iart.evaluate.results import ClipRecord, CropRecord
 from iart.evaluate.scoring import CropPicker, ThereAndBack, enlarger_for, limit_crops, scored_frames
 from iart.files.images import read_image
 from iart.model import IART

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from iart.errors import TrainingError
 from iart.train import adversary
-from iart.train.discriminators import SpectralConv, advance, new_discriminator
-from iart.train.losses.adversarial import (
+from iart.train.discriminators import (
+    SpectralConv,
+    advance,
     cutmix_masks,
     cutmix_share,
     discriminator_loss,
     generator_loss,
+    new_discriminator,
 )
 from iart.train.options.losses import ConsistencyOptions, GANOptions
 from iart.train.options.run import DiscriminatorOptions

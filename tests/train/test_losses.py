@@ -15,8 +15,7 @@ from iart.errors import OptionsError
 from iart.evaluate.metrics.features import FeatureNetwork
 from iart.evaluate.metrics.perceptual import NETWORKS
 from iart.model.flow import SpyNet
-from iart.train.discriminators import new_discriminator
-from iart.train.losses.adversarial import feature_matching
+from iart.train.discriminators import feature_matching, new_discriminator
 from iart.train.losses.perceptual import CHANNELS, LAYERS, SEED, ConvNeXt, directions
 from iart.train.options.recipe import RecipeOptions
 from iart.train.options.run import DiscriminatorOptions

@@ -1,6 +1,7 @@
 """Commands that prepare training and benchmark data: data degrade, lmdb, meta, pair."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,8 +45,6 @@ def degrade(
     What an earlier run of the same command has made is skipped.
     """
     with reported(quiet=quiet, verbose=verbose, interrupted=_RESUME):
-        from pathlib import Path
-
         from iart.data.degrade_clips import CHAINS, degradation_sheet, degrade_clips
         from iart.data.prepare import KINDS, degrade_folder
         from iart.errors import OptionsError
@@ -89,8 +88,6 @@ def lmdb(
 ) -> None:
     """Put clips into one LMDB with its meta_info.txt, as BasicSR reads it."""
     with reported(quiet=quiet, verbose=verbose, interrupted=_RESUME):
-        from pathlib import Path
-
         from iart.data.stores.lmdb import make_lmdb
 
         with count_display("images", quiet=quiet) as progress:
@@ -117,8 +114,6 @@ def meta(
 ) -> None:
     """List clips with their frames and size, as training reads it."""
     with reported(quiet=quiet, verbose=verbose):
-        from pathlib import Path
-
         from iart.data.prepare import make_meta
 
         with count_display("clips", quiet=quiet) as progress:
@@ -170,7 +165,6 @@ def pair(
     """
     with reported(quiet=quiet, verbose=verbose, interrupted=_RESUME):
         from contextlib import ExitStack
-        from pathlib import Path
 
         from iart.data.pair.build import make_pairs
 

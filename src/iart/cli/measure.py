@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -114,8 +115,8 @@ def score(
             return
 
         from iart.evaluate.benchmark import run
-        from iart.evaluate.record import to_json
         from iart.evaluate.report import table
+        from iart.evaluate.results import to_json
 
         with count_display("frames", quiet=quiet) as progress:
             record = run(
@@ -178,8 +179,6 @@ def bench(
     """Measure speed and memory per stage, against the machine's matmul rate."""
     with reported(quiet=quiet, verbose=verbose), cpu_threads(threads):
         if growth is not None:
-            from pathlib import Path
-
             from iart.bench.growth import (
                 format_growth,
                 measure_growth,

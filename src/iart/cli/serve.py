@@ -1,6 +1,7 @@
 """The command that serves a page: serve."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -29,8 +30,6 @@ def serve(
     Jobs go on after a reload, a closed browser and a new start of the server.
     """
     with reported(verbose=verbose, interrupted="jobs go on when it is started again"):
-        from pathlib import Path
-
         from iart.errors import MissingExtraError, OptionsError
 
         try:

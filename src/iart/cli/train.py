@@ -1,5 +1,6 @@
 """Commands that train: train, options."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
@@ -46,7 +47,6 @@ def train(
     left = "all is saved, the same command goes on"
     with reported(quiet=quiet, verbose=verbose, interrupted=left):
         import logging
-        from pathlib import Path
 
         from iart.train.options.read import read_options
         from iart.train.processes import is_first_process
@@ -95,8 +95,6 @@ def options(
 ) -> None:
     """List the option files for training that ship, or copy one to change it."""
     with reported(verbose=verbose):
-        from pathlib import Path
-
         from iart.train.options.read import copy_options, shipped_options
 
         if name is None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 import av
-import torch
 from av.container import OutputContainer
 from av.error import FFmpegError
 from jaxtyping import Float, UInt8
@@ -18,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from iart.data.augment import degradation_generator
+from iart.data.clips import to_clip
 from iart.data.degradation.chain import degrade_frames
 from iart.data.degradation.draw import draw_kind
 from iart.data.degradation.parameters import KINDS, Degradation, Kind
@@ -89,7 +89,7 @@ def degrade_clips(
             left.append((number, clip, files))
     for number, clip, files in left:
         how = draw_kind(kind, degradation_generator(seed, number))
-        frames = _shown(_low_resolution(clip, how), done, total, progress)
+        frames = _shown(low_resolution(clip, how), done, total, progress)
         if ffv1:
             size = clip.size[0] // SCALE, clip.size[1] // SCALE
             write_ffv1(files[0], frames, size, f"{MADE}: {made}", overwrite=overwrite)
@@ -110,10 +110,10 @@ def degradation_sheet(source: Path, seed: int = 0) -> Image.Image:
     chosen = range(clip.count // 2, clip.count // 2 + 1)
     rows = []
     for draw in range(_DRAWS):
-        details = [degrade_bi(to_uint8(_reader(clip)(chosen)))[0]]
+        details = [degrade_bi(to_uint8(reader(clip)(chosen)))[0]]
         for kind in CHAINS:
             how = draw_kind(kind, degradation_generator(seed + draw, 0))
-            details.append(degrade_frames(_reader(clip), chosen, clip.count, how)[0])
+            details.append(degrade_frames(reader(clip), chosen, clip.count, how)[0])
         rows.append((f"seed {seed + draw}", [_middle(detail) for detail in details]))
     return sheet(("bicubic", *CHAINS), rows, zoom=4)
 
@@ -148,23 +148,28 @@ def _files(clip: Frames, target: Path, *, ffv1: bool) -> list[Path]:
     return [target / clip.name / f"{label}.png" for label in labels]
 
 
-def _reader(clip: Frames) -> Callable[[Sequence[int]], Float[Tensor, "m 3 h w"]]:
+def reader(clip: Frames) -> Callable[[Sequence[int]], Float[Tensor, "m 3 h w"]]:
+    """What gives frames of a clip by their numbers; sides are cut to multiples of 4."""
     height, width = (side // SCALE * SCALE for side in clip.size)
 
     def read(places: Sequence[int]) -> Float[Tensor, "m 3 h w"]:
         # videos are read forwards, each frame once
         distinct = sorted(set(places))
-        frames = torch.from_numpy(clip.read(distinct, 0, 0, height, width))
-        chosen = frames[[distinct.index(place) for place in places]]
-        return chosen.permute(0, 3, 1, 2).float() / 255
+        frames = clip.read(distinct, 0, 0, height, width)
+        return to_clip(frames[[distinct.index(place) for place in places]])
 
     return read
 
 
-def _low_resolution(clip: Frames, how: Degradation) -> Iterator[UInt8[Tensor, "3 h w"]]:
+def low_resolution(clip: Frames, how: Degradation) -> Iterator[UInt8[Tensor, "3 h w"]]:
+    """The frames of a whole clip as degraded, each of the moment of its ground truth.
+
+    Raises:
+        DataError: the clip cannot be read, or FFmpeg refuses to code its pictures.
+    """
     for first in range(0, clip.count, _CHUNK):
         chosen = range(first, min(first + _CHUNK, clip.count))
-        yield from degrade_frames(_reader(clip), chosen, clip.count, how)
+        yield from degrade_frames(reader(clip), chosen, clip.count, how)
 
 
 def _shown(

@@ -20,9 +20,15 @@ from iart.errors import DataError, IARTError, OptionsError
 from iart.evaluate.clips import Clip, find_clips, low_resolution_folder, make_low_resolution
 from iart.evaluate.made import make_frames
 from iart.evaluate.protocol import Protocol, read_protocol
-from iart.evaluate.record import ClipRecord, Record, Setting
 from iart.evaluate.report import write_reports
-from iart.evaluate.results import FinishedClip, ResultFolder, open_results
+from iart.evaluate.results import (
+    ClipRecord,
+    FinishedClip,
+    Record,
+    ResultFolder,
+    Setting,
+    open_results,
+)
 from iart.evaluate.scoring import (
     Scorer,
     ScoringTask,

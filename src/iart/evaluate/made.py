@@ -6,7 +6,7 @@ same numbers give the same frames, for one build of PyAV on one kind of processo
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import resources
 from itertools import cycle
 from pathlib import Path
@@ -18,8 +18,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from iart.data.clips import Scene, there_and_back
-from iart.data.degradation.chain import degrade, degrade_frames
-from iart.data.degradation.parameters import Degradation
+from iart.data.degradation.chain import degrade
+from iart.data.degrade_clips import low_resolution, reader
 from iart.data.drawn import draw_leaves
 from iart.data.motion import Speed, moving_pictures
 from iart.data.stores.folder import FolderFrames
@@ -35,7 +35,6 @@ SIDE = 320
 _SHOWN = 384, 320  # width and height of the part of the demo clip
 _ZOOM, _TURN = 0.006, 0.006
 _DRAWN_SIDE = 900
-_CHUNK = 24  # frames of own clips that are degraded at once
 _FROZEN = 20261127  # first word of seeds, which training does not use
 
 
@@ -158,14 +157,6 @@ def _own_frames(
     folder: Path, name: str, clip: MadeClip
 ) -> Iterator[tuple[UInt8[Tensor, "3 h w"], UInt8[Tensor, "3 4*h 4*w"]]]:
     frames = FolderFrames(folder, name)
-    height, width = (side // 4 * 4 for side in frames.size)
-
-    def read(places: Sequence[int]) -> Float[Tensor, "m 3 h w"]:
-        rows = torch.from_numpy(frames.read(places, 0, 0, height, width).copy())
-        return rows.permute(0, 3, 1, 2).float() / 255
-
-    how: Degradation = clip.degradation
-    for first in range(0, frames.count, _CHUNK):
-        chosen = range(first, min(first + _CHUNK, frames.count))
-        low = degrade_frames(read, chosen, frames.count, how)
-        yield from zip(low, to_uint8(read(chosen)), strict=True)
+    read = reader(frames)
+    for number, low in enumerate(low_resolution(frames, clip.degradation)):
+        yield low, to_uint8(read([number])[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from iart.evaluate.record import FLICKER, TEMPORAL, TLP, ClipRecord, CropRecord, Record, to_json
+from iart.evaluate.results import FLICKER, TEMPORAL, TLP, ClipRecord, CropRecord, Record, to_json
 from iart.files.complete import complete_file, make_folder
 from iart.reports.charts import lines_chart
 from iart.reports.page import document, image

@@ -16,8 +16,15 @@ from iart.errors import DeviceError, WeightsError
 from iart.evaluate.clips import SCALE, Clip
 from iart.evaluate.metrics.extra import ExtraMetrics, extra_metrics
 from iart.evaluate.protocol import Protocol
-from iart.evaluate.record import FLICKER, TEMPORAL, TLP, ClipRecord, CropRecord, FrameScore
-from iart.evaluate.results import FinishedClip
+from iart.evaluate.results import (
+    FLICKER,
+    TEMPORAL,
+    TLP,
+    ClipRecord,
+    CropRecord,
+    FinishedClip,
+    FrameScore,
+)
 from iart.files.images import read_image, write_image
 from iart.model import IART
 from iart.parallel.pipeline import read_ahead

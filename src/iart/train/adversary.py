@@ -16,14 +16,16 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from iart.device import autocast
 from iart.model.flow import SpyNet, warp
-from iart.train.discriminators import Judgement, advance, new_discriminator
-from iart.train.losses.adversarial import (
+from iart.train.discriminators import (
+    Judgement,
+    advance,
     cutmix_masks,
     cutmix_share,
     discriminator_loss,
     feature_matching,
     generator_loss,
     mean_over_processes,
+    new_discriminator,
 )
 from iart.train.options.losses import ConsistencyOptions, FeatureMatchingOptions, GANOptions
 from iart.train.options.recipe import OptimOptions

@@ -18,7 +18,7 @@ from iart.errors import IARTError, OptionsError
 from iart.train.measure import loss_magnitudes, step_cost
 from iart.train.options.data import DVDOptions, SceneOptions
 from iart.train.options.run import TrainingOptions
-from iart.train.processes import choose_precision
+from iart.train.processes import choose_precision, count_processes
 
 
 @dataclass
@@ -68,7 +68,7 @@ def check(
     with report.collecting():
         training_set = open_training_set(options.datasets.train)
         _add_set(report, "training set", training_set, progress)
-        _add_length(report, options, len(training_set), devices or _devices(options, place))
+        _add_length(report, options, len(training_set), devices or count_processes(options, place))
     for key, section in options.datasets.validation.items():
         with report.collecting():
             _add_set(report, f"validation, {key}", open_validation_set(section), progress)
@@ -144,12 +144,6 @@ def batch_warning(options: TrainingOptions, devices: int) -> str | None:
         f"{actual} samples instead of {published}; "
         f"train.gradient_accumulation_steps={restoring} makes it {restored}"
     )
-
-
-def _devices(options: TrainingOptions, device: torch.device) -> int:
-    """Processes of a run that nothing is said about."""
-    here = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
-    return here if options.num_gpu == "auto" else max(min(here, options.num_gpu), 1)
 
 
 def _add_set(

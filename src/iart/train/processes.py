@@ -106,6 +106,12 @@ def _buffers_keyword() -> str:
     return new if new in accepted else "broadcast_buffers"
 
 
+def count_processes(options: TrainingOptions, device: torch.device) -> int:
+    """Processes of a run that nothing is said about."""
+    local, nodes = _count(options, device, None)
+    return local * nodes
+
+
 def _count(options: TrainingOptions, device: torch.device, devices: int | None) -> tuple[int, int]:
     """(processes on this machine, machines)."""
     here = torch.cuda.device_count() if device.type == "cuda" else 1

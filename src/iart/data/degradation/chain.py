@@ -2,19 +2,23 @@
 
 Truth of a frame is one moment: of pictures made of two fields the one of the field that is kept,
 of film the one of the film frame that was put together again.
+
+Convention of what is analogue: luma `m h w` and chroma `m 2 h w` in units of [0, 1] and ±0.5, of
+`m` moments.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import av
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from iart.data.clips import there_and_back
-from iart.data.degradation.analogue import add_grain, play_tape, sharpen
 from iart.data.degradation.codec import (
     Packed,
     code,
@@ -24,7 +28,16 @@ from iart.data.degradation.codec import (
     to_ycc,
     unpack,
 )
-from iart.data.degradation.parameters import FILM, GRID, Degradation, Reduction, Scan
+from iart.data.degradation.parameters import (
+    FILM,
+    GRID,
+    Degradation,
+    Grain,
+    Reduction,
+    Scan,
+    Sharpening,
+    Tape,
+)
 from iart.data.pairs import SCALE
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.resize import bicubic, resampling
@@ -32,6 +45,121 @@ from iart.video.fields.bwdif import Bwdif
 from iart.video.fields.telecine import Decimator, Film
 from iart.video.fields.treat import Treatment, treated
 from iart.video.read.decode import Picture
+
+# ---- before a picture is digital: edge enhancement, grain, and a video recorder
+
+
+Luma = Float[Tensor, "m h w"]
+Chroma = Float[Tensor, "m 2 h w"]
+
+# A line of 720 samples is 4/3 of the picture's height; two samples hold one period.
+_CYCLES_PER_LINE = 4 / 3 / 2 / 720
+# NTSC's colour carrier, 3.58 MHz at 13.5 MHz; half a period later in every line and picture.
+_CARRIER = 3.579545 / 13.5
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Tensor:
+    """Noise of standard deviation 1."""
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def blurred_rows(image: Float[Tensor, "*b h w"], sigma: float) -> Float[Tensor, "*b h w"]:
+    """Along the width, by a Gaussian."""
+    size = image.shape[-1]
+    return resampling(size, size, "gauss", max(round(sigma, 2), 0.05)).columns(image)
+
+
+def blurred_columns(image: Float[Tensor, "*b h w"], sigma: float) -> Float[Tensor, "*b h w"]:
+    """Along the height, by a Gaussian."""
+    size = image.shape[-2]
+    return resampling(size, size, "gauss", max(round(sigma, 2), 0.05)).rows(image)
+
+
+def sharpen(luma: Luma, how: Sharpening) -> Luma:
+    """Edge enhancement, which leaves halos."""
+    across, down = torch.zeros(()), torch.zeros(())
+    if how.amount_x:
+        across = how.amount_x * (luma - blurred_rows(luma, how.radius))
+    if how.amount_y:
+        down = how.amount_y * (luma - blurred_columns(luma, how.radius))
+    return luma + across + down
+
+
+def add_grain(luma: Luma, how: Grain, rng: np.random.Generator) -> Luma:
+    """Noise of film: none in black, least in white."""
+    noise = normal(rng, *luma.shape)
+    if how.size:
+        noise = blurred_columns(blurred_rows(noise, how.size), how.size)
+        noise = noise / noise.std().clamp(min=1e-3)
+    middle = (4 * luma * (1 - luma)).clamp(0, 1).sqrt()
+    return luma + how.strength / 255 * noise * (0.3 + 0.7 * middle)
+
+
+def low_pass(image: Float[Tensor, "*b h w"], lines: float) -> Float[Tensor, "*b h w"]:
+    """Along the width, so that a period of `lines` per picture height has half its height left."""
+    cutoff = lines * _CYCLES_PER_LINE
+    return blurred_rows(image, math.sqrt(math.log(2) / 2) / (math.pi * cutoff))
+
+
+def shifted_rows(
+    image: Float[Tensor, "*b h w"], shift: Float[Tensor, "*b h"]
+) -> Float[Tensor, "*b h w"]:
+    """Every line moved to the right by its own number of pixels, linearly interpolated."""
+    width = image.shape[-1]
+    place = torch.arange(width) - shift[..., None]
+    whole = place.floor()
+    left = whole.long().clamp(0, width - 1)
+    right = (whole.long() + 1).clamp(0, width - 1)
+    return torch.lerp(image.gather(-1, left), image.gather(-1, right), place - whole)
+
+
+def dots(chroma: Chroma) -> Luma:
+    """What a decoder leaves of the colour carrier in luma, where colours change.
+
+    Composite video adds colours to luma on a carrier. A comb filter takes the mean of two lines,
+    in which it is opposite, a notch takes its frequency out: neither takes all where colours end.
+    """
+    m, _, h, w = chroma.shape
+    y, x = torch.arange(h)[:, None], torch.arange(w)
+    phase = 2 * math.pi * _CARRIER * x + math.pi * (y + torch.arange(m)[:, None, None])
+    carried = chroma[:, 0] * phase.sin() + chroma[:, 1] * phase.cos()
+    comb = (carried + carried.roll(1, -2)) / 2
+    comb[:, 0] = 0
+    change = (chroma[..., 1:] - chroma[..., :-1]).abs().sum(dim=1)
+    edge = blurred_rows(torch.cat((change, change[..., -1:]), dim=-1), 2.0)
+    return comb + phase.sin() * edge
+
+
+def play_tape(
+    luma: Luma, chroma: Chroma, how: Tape, rng: np.random.Generator
+) -> tuple[Luma, Chroma]:
+    """Record and play: bandwidth, delay, noise, jitter, dot crawl, and torn rows at the bottom."""
+    m, h, w = luma.shape
+    crawl = how.dot_crawl * dots(chroma) if how.dot_crawl else torch.zeros(())
+    luma, chroma = low_pass(luma, how.luma_lines), low_pass(chroma, how.chroma_lines)
+    if how.luma_noise:
+        noise = blurred_rows(normal(rng, m, h, w), 0.8)
+        luma = luma + how.luma_noise / 255 * noise / noise.std()
+    if how.chroma_noise:
+        noise = blurred_rows(normal(rng, m, 2, h, w), 5.0)
+        chroma = chroma + how.chroma_noise / 255 * noise / noise.std()
+    luma = luma + crawl
+    jitter = how.jitter * normal(rng, m, h)
+    if how.head_switching:
+        rows = min(how.head_switching, h)
+        tear = torch.linspace(0, 1, rows) ** 2 * (8 + 24 * abs(float(normal(rng, 1))))
+        jitter[:, h - rows :] += tear
+    luma = shifted_rows(luma, jitter)
+    delay = (jitter + how.chroma_delay_x)[:, None].expand(m, 2, h)
+    chroma = shifted_rows(chroma, delay)
+    if how.chroma_delay_y:
+        down = torch.full((m, 2, w), how.chroma_delay_y)
+        chroma = shifted_rows(chroma.mT, down).mT
+    return luma, chroma
+
+
+# ---- the chain
+
 
 _WIDTH_STEP = 0.05
 # A film frame other than the one that the cadence says must be so much more like the picture.
