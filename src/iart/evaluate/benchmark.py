@@ -29,13 +29,7 @@ from iart.evaluate.results import (
     Setting,
     open_results,
 )
-from iart.evaluate.scoring import (
-    Scorer,
-    ScoringTask,
-    limit_crops,
-    load_scorer,
-    published_weights,
-)
+from iart.evaluate.scoring import Scorer, ScoringTask, limit_crops, load_scorer, published_weights
 from iart.parallel.cluster import Cluster
 from iart.parallel.processes import Processes
 from iart.parallel.workers import WorkerLostError

@@ -19,15 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from iart.data.clips import there_and_back
-from iart.data.degradation.codec import (
-    Packed,
-    code,
-    pack,
-    packed_planes,
-    planes,
-    to_ycc,
-    unpack,
-)
+from iart.data.degradation.codec import Packed, code, pack, packed_planes, planes, to_ycc, unpack
 from iart.data.degradation.parameters import (
     FILM,
     GRID,

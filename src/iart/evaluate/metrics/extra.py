@@ -20,12 +20,7 @@ from torch import Tensor
 
 from iart.errors import DataError, MissingExtraError, OptionsError, first_line
 from iart.evaluate.metrics.luma import Flicker, OverTime, TemporalFlow, blockiness, sharpness
-from iart.evaluate.metrics.perceptual import (
-    LIBRARIES,
-    FrameMetric,
-    TemporalLPIPS,
-    load_perceptual,
-)
+from iart.evaluate.metrics.perceptual import LIBRARIES, FrameMetric, TemporalLPIPS, load_perceptual
 
 EXTRA = ("tof", "flicker", "blockiness", "sharpness", *LIBRARIES, "tlp")
 _PLAIN: dict[str, FrameMetric] = {"blockiness": blockiness, "sharpness": sharpness}
