@@ -16,7 +16,7 @@ from iart.data.sets import ValidationSet, inspect, open_training_set, open_valid
 from iart.device import free_memory, pick_device
 from iart.errors import IARTError, OptionsError
 from iart.train.measure import loss_magnitudes, step_cost
-from iart.train.options.data import DVDOptions, SceneOptions
+from iart.train.options.data import SceneOptions
 from iart.train.options.run import TrainingOptions
 from iart.train.processes import choose_precision, count_processes
 
@@ -197,13 +197,6 @@ def _frames(options: TrainingOptions) -> int | None:
     return section.num_frame * (2 if section.flip_sequence else 1)
 
 
-def _side(options: TrainingOptions) -> int:
-    """Of the largest crop, in pixels of low resolution."""
-    section = options.datasets.train
-    several = section.patch_sizes if isinstance(section, DVDOptions) else None
-    return max(several or (section.gt_size,)) // SCALE
-
-
 def _add_sample(report: CheckReport, training_set: TrainingSet, seed: int) -> Sample:
     """Make a sample, which also decodes some images."""
     began = time.monotonic()
@@ -241,7 +234,8 @@ def _add_cost(
     options = _measurable(options)
     recipe = options.train
     precision = choose_precision(recipe, device)
-    cost = step_cost(options, device, precision, frames, _side(options))
+    side = max(options.datasets.train.crop_sides) // SCALE
+    cost = step_cost(options, device, precision, frames, side)
     how = "measured" if cost.measured else "estimated from smaller steps"
     kind = f"{str(precision).removeprefix('torch.')}, {how}"
     free = free_memory(device)

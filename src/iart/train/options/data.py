@@ -58,9 +58,9 @@ class LoaderOptions(Section):
     """Side of the crop, in pixels of ground truth."""
 
     @property
-    def smallest_crop(self) -> int:
-        """Side in pixels of ground truth."""
-        return self.gt_size
+    def crop_sides(self) -> tuple[int, ...]:
+        """Of the crops, of which one is drawn, in pixels of ground truth."""
+        return (self.gt_size,)
 
 
 class DegradationOptions(Section):
@@ -217,9 +217,9 @@ class DVDOptions(PairedOptions):
     """Probability of each of patch_sizes; 1 in all."""
 
     @property
-    def smallest_crop(self) -> int:
+    def crop_sides(self) -> tuple[int, ...]:
         """See `LoaderOptions`."""
-        return min(self.patch_sizes or (self.gt_size,))
+        return self.patch_sizes or (self.gt_size,)
 
     def conflicts(self) -> Iterator[str]:
         """See `Section`."""

@@ -294,7 +294,7 @@ class TrainingOptions(Section):
                 "discriminator: L1Loss needs network_d, CIPLABFeatureMatchingLoss a CIPLABUnetD"
             )
         judged = any(section.files("") for _, section in recipe.losses()) or self.network_d
-        side = self.datasets.train.smallest_crop
+        side = min(self.datasets.train.crop_sides)
         if side < NETWORKS_SIDE and (judged or self.network_d2):
             yield (
                 f"datasets.train: crops of {side} pixels are too small for losses by networks and "
