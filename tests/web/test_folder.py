@@ -6,10 +6,9 @@ import pytest
 
 from iart.errors import InputError, OutputError
 from iart.web import views
-from iart.web.command import error_of, flags
+from iart.web.command import error_of, flags, preview_flags, preview_seconds
 from iart.web.folder import Folder
 from iart.web.jobs import Job, Progress
-from iart.web.previews import preview_flags, preview_seconds
 
 HOSTILE = "<img src=x onerror=alert(1)>.mkv"
 

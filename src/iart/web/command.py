@@ -15,6 +15,9 @@ from iart.upscaling.film.request import Flag, options_of_requests
 _ERROR = re.compile(r"^(?:error: |│ (?:Invalid value for )?)(.*?)[\s│]*$", re.MULTILINE)
 """Of the library in a line, of wrong usage in a box."""
 _LONGEST_VALUE = 200
+PREVIEW_SECONDS = (0.05, 5.0, 1.0)
+"""Shortest and longest length of a preview, and the longest that is not asked for."""
+_PREVIEW_SETS = ("start_seconds", "end_seconds", "drop", "codec", "crf", "preset", "pixel_format")
 
 
 class CommandError(IARTError):
@@ -57,6 +60,22 @@ def flags(values: Mapping[str, Any], *, without: Sequence[str] = ()) -> list[str
         several = re.split(r"[\s,]+", text) if name == "drop" else [text]
         words += [f"{flag_of(name)}={word}" for word in several]
     return words
+
+
+def preview_flags(values: Mapping[str, Any], start: float, seconds: float) -> list[str]:
+    """Flags for a short piece without sound, in H.264 that browsers play."""
+    return [
+        *flags(values, without=_PREVIEW_SETS),
+        *(f"--start={start:.3f}", f"--end={start + seconds:.3f}"),
+        *("--codec=x264", "--pixel-format=yuv420p", "--crf=14"),
+        *(f"--drop={kind}" for kind in ("audio", "subtitle", "attachment", "data")),
+    ]
+
+
+def preview_seconds(told: float | None) -> float | None:
+    """How long a preview is to be on this machine, by what `info` told; None if unknown."""
+    shortest, _, most = PREVIEW_SECONDS
+    return None if told is None else min(max(told, shortest), most)
 
 
 def iart_command(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ A process outlives a server that is killed; the next server finds it by its lock
 a second one. What was to run and does not is started again: `iart` goes on where it stopped.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -22,23 +23,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
-from iart.errors import InputError, OptionsError
+from iart.errors import IARTError, InputError, OptionsError
 from iart.files.complete import write_json
 from iart.files.names import hidden_name
-from iart.web.command import environment, error_of, iart_command
-from iart.web.folder import Folder
+from iart.web.command import (
+    PREVIEW_SECONDS,
+    environment,
+    error_of,
+    iart_command,
+    preview_flags,
+    run_iart,
+)
+from iart.web.folder import OWN, Folder
 
 State = Literal["waiting", "running", "stopping", "paused", "done", "failed"]
 Kind = Literal["film", "preview", "compare"]
 
 LOOK_EVERY_SECONDS = 0.3
 KEPT_PREVIEWS = 8
+SIDES = ("before", "after")
+"""Of a preview."""
 _STOPPED = (130, -signal.SIGTERM)
 """Exit codes of a process that was asked to stop: after and before it listens to that."""
 _PROGRESS = re.compile(
@@ -278,6 +288,69 @@ class Jobs:
         for job in by_age[: -2 * KEPT_PREVIEWS]:
             shutil.rmtree(self._root / job.id, ignore_errors=True)
             (self._folder.root / job.output).unlink(missing_ok=True)
+
+
+class Previews:
+    """Previews in a folder: a piece of a video before and after, each made by a job."""
+
+    def __init__(self, folder: Folder, jobs: Jobs) -> None:
+        self._folder, self._jobs = folder, jobs
+        # A preview that is being stopped is not taken up.
+        self._changing = threading.Lock()
+
+    def begin(
+        self,
+        source: str,
+        model: str,
+        values: Mapping[str, Any],
+        at: float | None,
+        seconds: float | None,
+    ) -> str:
+        """Start the jobs of a preview, or take up one that is the same.
+
+        Args:
+            source: name in the folder.
+            model: what `--model` takes.
+            values: of the form.
+            at: where it begins, in seconds; None for the beginning.
+            seconds: its length, within `PREVIEW_SECONDS`; None for the usual one.
+
+        Returns:
+            Its name.
+
+        Raises:
+            IARTError: the source or an option is refused.
+        """
+        shortest, longest, most = PREVIEW_SECONDS
+        seconds = min(max(float(seconds or most), shortest), longest)
+        path = self._folder.find(source)
+        words = [str(path), *preview_flags(values, max(0.0, float(at or 0)), seconds)]
+        key = " ".join((*words, model, str(path.stat().st_mtime_ns)))
+        id_ = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
+        for side, name in zip(SIDES, ("bicubic", model), strict=True):
+            output = f"{OWN}/previews/{id_}-{side}.mp4"
+            command = ["upscale", *words, f"--model={name}", "--progress-every=1"]
+            command += [f"--output={self._folder.root / output}", "--overwrite"]
+            if side == SIDES[0]:
+                run_iart([*command, "--dry-run"], self._folder.root)
+            with self._changing:
+                self._jobs.add("preview", source, output, command, id_=f"{id_}-{side}")
+        return id_
+
+    def stop(self, id_: str) -> None:
+        """Nobody waits for it any more; what is finished is kept."""
+        for side in SIDES:
+            with self._changing, suppress(IARTError):
+                job = self._jobs.find(f"{id_}-{side}")
+                if self._jobs.progress(job).state not in ("done", "failed"):
+                    self._jobs.cancel(job)
+
+    def progress(self, id_: str) -> list[Progress]:
+        """How far both videos are; none if the preview is gone: another tab has stopped it."""
+        try:
+            return [self._jobs.progress(self._jobs.find(f"{id_}-{side}")) for side in SIDES]
+        except IARTError:
+            return []
 
 
 def _lock(file: IO[str], *, shared: bool = False) -> bool:

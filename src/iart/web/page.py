@@ -12,10 +12,9 @@ from iart.errors import IARTError
 from iart.upscaling.film.request import AUTO, GROUPS, OUTPUT, Flag, options_of_requests
 from iart.video.write.codecs import CONTAINERS
 from iart.web import views
-from iart.web.command import CommandError, flags, info, run_iart
+from iart.web.command import PREVIEW_SECONDS, CommandError, flags, info, preview_seconds, run_iart
 from iart.web.folder import OWN, Folder
-from iart.web.jobs import Jobs
-from iart.web.previews import PREVIEW_SECONDS, Previews, preview_seconds
+from iart.web.jobs import SIDES, Jobs, Previews
 
 POLL_SECONDS = 1.0
 _FIRST = ("size", "crf")
@@ -226,8 +225,14 @@ class Page:
             return ("" if shown else gr.skip()), ""
         if shown == id_:
             return gr.skip(), shown
-        html, is_all = self._previews.show(id_)
-        return gr.skip() if html == shown else html, id_ if is_all else html
+        found = self._previews.progress(id_)
+        failed = [progress.message for progress in found if progress.state == "failed"]
+        if failed or not found:
+            return (views.error(failed[0]) if failed else ""), id_
+        if all(progress.state == "done" for progress in found):
+            return views.before_and_after(*(f"preview/{id_}-{side}" for side in SIDES)), id_
+        html = views.status("Preview", found[1], job=id_)
+        return gr.skip() if html == shown else html, html
 
     def _compare(self) -> None:
         names = self._folder.sources()
