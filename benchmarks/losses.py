@@ -27,8 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import iart
-from iart.evaluate.metrics.features import FeatureNetwork
-from iart.evaluate.metrics.perceptual import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS, FeatureNetwork
 from iart.model.flow import SpyNet
 from iart.runtime import keep_freed_memory, peak_memory
 from iart.train.adversary import learn, new_adversaries

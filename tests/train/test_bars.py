@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from iart.data.stores.lmdb import make_lmdb
-from iart.evaluate.metrics.features import FeatureNetwork, WeightsFile
-from iart.evaluate.metrics.perceptual import LPIPS, NETWORKS
+from iart.evaluate.metrics.perceptual import LPIPS, NETWORKS, FeatureNetwork, WeightsFile
 from iart.files.images import read_image, write_image
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.resize import imresize

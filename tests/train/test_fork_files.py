@@ -14,8 +14,7 @@ import yaml
 
 from iart.data.degrade_clips import write_ffv1
 from iart.errors import OptionsError
-from iart.evaluate.metrics.features import FeatureNetwork
-from iart.evaluate.metrics.perceptual import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS, FeatureNetwork
 from iart.files.images import read_image
 from iart.train.losses.perceptual import ConvNeXt
 from iart.train.options.read import read_options

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.evaluate.metrics.features import VGG_BLOCKS, FeatureNetwork
+from iart.evaluate.metrics.perceptual import VGG_BLOCKS, FeatureNetwork
 from iart.train.losses.perceptual import gram, layer_names
 from iart.train.options.losses import PerceptualOptions
 from iart.train.options.recipe import RecipeOptions

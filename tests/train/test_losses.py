@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iart.errors import OptionsError
-from iart.evaluate.metrics.features import FeatureNetwork
-from iart.evaluate.metrics.perceptual import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS, FeatureNetwork
 from iart.model.flow import SpyNet
 from iart.train.discriminators import feature_matching, new_discriminator
 from iart.train.losses.perceptual import CHANNELS, LAYERS, SEED, ConvNeXt, directions

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from iart.errors import OptionsError
 from iart.evaluate.metrics.extra import extra_metrics
-from iart.evaluate.metrics.features import FeatureNetwork, Kind
-from iart.evaluate.metrics.perceptual import NETWORKS, load_perceptual
+from iart.evaluate.metrics.perceptual import NETWORKS, FeatureNetwork, Kind, load_perceptual
 
 CPU = torch.device("cpu")
 MEAN, STD = (

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iart.errors import OptionsError
-from iart.evaluate.metrics.features import VGG_BLOCKS, FeatureNetwork, ImageNetColors
-from iart.evaluate.metrics.perceptual import LPIPS
+from iart.evaluate.metrics.perceptual import LPIPS, VGG_BLOCKS, FeatureNetwork, ImageNetColors
 from iart.train.losses.pixel import reduced
 from iart.train.options.losses import (
     ConvNeXtOptions,

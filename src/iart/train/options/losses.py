@@ -12,8 +12,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from iart.evaluate.metrics.features import WeightsFile
-from iart.evaluate.metrics.perceptual import NETWORKS
+from iart.evaluate.metrics.perceptual import NETWORKS, WeightsFile
 from iart.train.options.section import FDL, LPIPS, FilePath, Section, Share
 
 

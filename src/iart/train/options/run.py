@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from iart.evaluate.metrics.features import WeightsFile
+from iart.evaluate.metrics.perceptual import WeightsFile
 from iart.model import IARTConfig
 from iart.model.upsample import SCALE
 from iart.train.options.data import DatasetsOptions

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from iart.evaluate.metrics.features import WeightsFile
+from iart.evaluate.metrics.perceptual import WeightsFile
 
 
 @dataclass(frozen=True)
