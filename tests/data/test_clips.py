@@ -157,9 +157,11 @@ def test_scene_too_small():
         random_clip(noise_scene(3, 18, 30), 3, 20, (1.0, 2.0), np.random.default_rng(0))
 
 
-def test_scene_too_short():
-    with pytest.raises(DataError, match="scene 'noise' has 3 frames: too short for clips of 4"):
-        random_clip(noise_scene(3, 32, 32), 4, 16, (1.0, 2.0), np.random.default_rng(0))
+def test_in_a_scene_too_short_time_runs_back():
+    clip = random_clip(noise_scene(2, 32, 32), 5, 16, (1.0, 2.0), np.random.default_rng(0))
+    assert clip[0].equal(clip[2])
+    assert clip[1].equal(clip[3])
+    assert not clip[0].equal(clip[1])
 
 
 def test_reduction_keeps_the_picture():

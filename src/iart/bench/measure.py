@@ -30,6 +30,7 @@ from iart.weights import load_model
 CELLS = 4  # that a pixel attends to in alignment
 INTERPOLATION_TAPS = {"nearest": 1, "bilinear": 4, "bicubic": 16}
 DERIVED = ("operations", "frames_per_second", "matmul_share", "peak_bytes")
+MATMULS = 5
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices; a GPU is done with small ones before it is at its full rate."""
 
@@ -288,15 +289,13 @@ def made_clip(
     return torch.stack([picture[..., 2 * i : 2 * i + width] for i in range(frames)], dim=1)
 
 
-def matmul_rate(
-    device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 5
-) -> float:
-    """Operations per second of matrix products, the best of `repeats`."""
+def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of matrix products, the best of a few."""
     side = MATMUL_SIDE.get(device.type, MATMUL_SIDE["cpu"])
     a = torch.rand(side, side, device=device).to(dtype)
     torch.mm(a, a)
     seconds = []
-    for _ in range(repeats):
+    for _ in range(MATMULS):
         started = now(device)
         torch.mm(a, a)
         seconds.append(now(device) - started)

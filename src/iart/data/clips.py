@@ -125,24 +125,20 @@ def random_clip(
     size: int,
     reduce: tuple[float, float],
     rng: np.random.Generator,
-    *,
-    turn_back: bool = False,
 ) -> Float[Tensor, "t 3 s s"]:
     """A clip of `frames` frames and `size` × `size` pixels.
 
     The crop is reduced by a random factor in `reduce`, so that the compression of the source is
     not learnt; then flipped, transposed and reversed in time at random. Where the scene is shorter
-    than `frames`, `turn_back` lets time run back at its ends.
+    than `frames`, time runs back at its ends.
 
     Raises:
-        DataError: the scene is smaller than `size` or shorter than `frames`.
+        DataError: the scene is smaller than `size`.
     """
     count, h, w, _ = scene.frames.shape
     side = reduced_side(size, rng.uniform(*reduce), min(h, w))
     if side < size:
         raise DataError(f"scene '{scene.name}' is {w}×{h}: too small for crops of {size} pixels")
-    if count < frames and not turn_back:
-        raise DataError(f"scene '{scene.name}' has {count} frames: too short for clips of {frames}")
     start = int(rng.integers(max(count - frames, 0) + 1))
     y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
     chosen = there_and_back(range(start, start + frames), count)

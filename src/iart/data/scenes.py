@@ -126,7 +126,7 @@ class SceneSet:
         kind = int(np.searchsorted(self._stills, rng.random(), side="right"))
         if kind == len(self._stills):
             scene = self._moving[item]
-            clip = random_clip(scene, moments, side, self._reduce, rng, turn_back=True)
+            clip = random_clip(scene, moments, side, self._reduce, rng)
             return clip, scene.name, "reduced, mirrored, transposed and reversed at random"
         # fields come twice as often as frames
         step = how.moments_per_frame
