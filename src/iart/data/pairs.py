@@ -132,14 +132,6 @@ def check_clip_name(name: str) -> str:
     return name
 
 
-def listed_pairs(gt: Store, lq: Store | None, clips: dict[str, int | None]) -> list[Pair]:
-    """The clips of a list; without `lq` their low resolution is made on the way."""
-    return [
-        Pair(None if lq is None else lq.clip(name, count), gt.clip(name, count))
-        for name, count in clips.items()
-    ]
-
-
 def found_pairs(gt: Store, lq: Store | None) -> list[Pair]:
     """All clips; without `lq` their low resolution is made on the way.
 

@@ -19,7 +19,7 @@ from iart.data.clips import Scene, load_scenes, load_stills, there_and_back, to_
 from iart.data.degradation.chain import degrade, degrade_frames
 from iart.data.degradation.draw import degradation_shares, draw
 from iart.data.degradation.parameters import Degradation, Kind, padded
-from iart.data.pairs import SCALE, Pair, check_pairs, found_pairs, listed_pairs, read_clip_list
+from iart.data.pairs import SCALE, Pair, check_pairs, found_pairs, read_clip_list
 from iart.data.samples import Origin, Sample, TrainingSet
 from iart.data.scenes import SceneSet
 from iart.data.stores.folder import FolderStore, Frames, Store
@@ -92,7 +92,10 @@ def _pairs(options: Any) -> list[Pair]:
     lq: Store | None = None if options.dataroot_lq is None else opened(options.dataroot_lq)
     if options.meta_info_file is None:
         return found_pairs(gt, lq)
-    return listed_pairs(gt, lq, read_clip_list(options.meta_info_file))
+    return [
+        Pair(None if lq is None else lq.clip(name, count), gt.clip(name, count))
+        for name, count in read_clip_list(options.meta_info_file).items()
+    ]
 
 
 @dataclass(frozen=True)
