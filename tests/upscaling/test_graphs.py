@@ -149,6 +149,30 @@ def test_graphs_need_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
 
 
 @pytest.mark.usefixtures("_recorded")
+def test_a_second_graph_needs_room_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Until there is some; the first stays."""
+    caplog.set_level(logging.INFO, "iart")
+    free = ROOM
+    monkeypatch.setattr(graphs, "free_memory", lambda _: free)
+    model, windows, clip = network(), WindowGraphs(), noise(3, 3, 8, 12)[None]
+
+    def seen(count: int) -> bool:
+        before = Again.replays
+        with torch.inference_mode():
+            windows.advance(model, clip[:, :count], {}, slice(None), 1)
+        return Again.replays > before
+
+    assert [seen(3), seen(3)] == [False, True]
+    free = ROOM - 1
+    assert [seen(2), seen(2), seen(3)] == [False, False, True]
+    free = ROOM
+    assert seen(2)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("_recorded")
 def test_graphs_go_before_pieces_become_smaller(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -106,17 +106,18 @@ class WindowGraphs:
         needed: int,
     ) -> _Graph | None:
         """None if there is no room, or what failed is said and not tried again."""
+        free = free_memory(frames.device)  # with what graphs share, and do not use now
+        if free is not None and free < ROOM * needed:
+            if not self._kept:
+                self._turn_off(
+                    frames.device, f"{ROOM * needed / 1e9:.1f} GB would have to be free for them"
+                )
+            return None
         if len(self._kept) == KEPT:
             rarest = min(self._kept, key=lambda known: self._seen[known])
             if self._seen[rarest] >= self._seen[key]:
                 return None
             del self._kept[rarest]
-        free = free_memory(frames.device)
-        if not self._kept and free is not None and free < ROOM * needed:
-            self._turn_off(
-                frames.device, f"{ROOM * needed / 1e9:.1f} GB would have to be free for them"
-            )
-            return None
         # Inputs outside of the memory that graphs share: a replay of another one leaves them.
         frames, state = frames.clone(), {name: x.clone() for name, x in state.items()}
         self._recorder = self._recorder or Recorder(frames.device)
