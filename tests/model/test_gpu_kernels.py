@@ -254,7 +254,7 @@ def test_the_network_gives_the_same(
         expected = model(clip)
     if INTERPRETED:  # there is no GPU that it could suit
         monkeypatch.setattr(dispatch, "_is_gpu", lambda _: True)
-        monkeypatch.setattr(dispatch, "_is_of_training", lambda _: True)
+        monkeypatch.setattr(dispatch, "_is_of_training", lambda _: False)
         monkeypatch.setattr("iart.model.iart.usable_backend", lambda name, _: name)
     model.backend = "triton"
     with autocast(clip.device, dtype):

@@ -221,6 +221,22 @@ def landed(flow, pixel, inside, height, width, snap: tl.constexpr):
     return pixel // size * size, y, x
 
 
+@triton.jit
+@no_type_check
+def clamped(first, y, x, cell, height, width):
+    """Row of one of the four cells from (y, x) on, brought into the map."""
+    cell_y = tl.minimum(tl.maximum(y + cell // 2, 0), height - 1)
+    cell_x = tl.minimum(tl.maximum(x + cell % 2, 0), width - 1)
+    return (first + cell_y * width + cell_x).to(tl.int64)
+
+
+@triton.jit
+@no_type_check
+def biased(rows, bias, mask, c_mask):
+    """Rows plus a bias of their channels, in float32."""
+    return tl.load(rows, mask, 0.0).to(tl.float32) + tl.load(bias, c_mask, 0.0)
+
+
 # Compiled once for all sizes: that they are multiples of something brings nothing.
 @triton.jit(do_not_specialize=["pixels", "height", "width"])
 @no_type_check
@@ -260,13 +276,10 @@ def resample_kernel(
         total = tl.zeros((pixels_at_once,), tl.float32)
         summed = tl.zeros((pixels_at_once, lanes), tl.float32)
         for cell in tl.static_range(4):
-            cell_y = tl.minimum(tl.maximum(y + cell // 2, 0), height - 1)
-            cell_x = tl.minimum(tl.maximum(x + cell % 2, 0), width - 1)
-            row = (first + cell_y * width + cell_x).to(tl.int64)[:, None]
-            of_key = tl.load(key + row * key_row + c, mask, 0.0).to(tl.float32)
-            of_key += tl.load(key_bias + cell * (heads * channels) + c, c_mask, 0.0)
-            of_value = tl.load(value + row * value_row + c, mask, 0.0).to(tl.float32)
-            of_value += tl.load(value_bias + cell * (heads * channels) + c, c_mask, 0.0)
+            row = clamped(first, y, x, cell, height, width)[:, None]
+            bias = cell * (heads * channels) + c
+            of_key = biased(key + row * key_row + c, key_bias + bias, mask, c_mask)
+            of_value = biased(value + row * value_row + c, value_bias + bias, mask, c_mask)
             logit = tl.sum(asks * of_key, 1)
             new_largest = tl.maximum(largest, logit)
             weight = tl.exp2(logit - new_largest)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from iart.model.kernels import SNAP
-from iart.model.kernels.gpu import LOG2E, PIXELS, landed, resample_constants
+from iart.model.kernels.gpu import LOG2E, PIXELS, biased, clamped, landed, resample_constants
 from iart.model.kernels.gpu_gradients import PROGRAMS, sum_groups
 from iart.model.kernels.gpu_rows import rows_constants
 
@@ -142,13 +142,10 @@ def pixels_kernel(
         total = tl.zeros((pixels_at_once,), tl.float32)
         mean = tl.zeros((pixels_at_once,), tl.float32)
         for cell in tl.static_range(4):
-            cell_y = tl.minimum(tl.maximum(y + cell // 2, 0), height - 1)
-            cell_x = tl.minimum(tl.maximum(x + cell % 2, 0), width - 1)
-            row = (first + cell_y * width + cell_x).to(tl.int64)[:, None]
-            of_key = tl.load(key + row * key_row + c, mask, 0.0).to(tl.float32)
-            of_key += tl.load(key_bias + cell * (heads * channels) + c, c_mask, 0.0)
-            of_value = tl.load(value + row * value_row + c, mask, 0.0).to(tl.float32)
-            of_value += tl.load(value_bias + cell * (heads * channels) + c, c_mask, 0.0)
+            row = clamped(first, y, x, cell, height, width)[:, None]
+            bias = cell * (heads * channels) + c
+            of_key = biased(key + row * key_row + c, key_bias + bias, mask, c_mask)
+            of_value = biased(value + row * value_row + c, value_bias + bias, mask, c_mask)
             logit = tl.sum(asks * of_key, 1) * (scale * LOG2E)
             new_largest = tl.maximum(largest, logit)
             weight = tl.exp2(logit - new_largest)
@@ -160,13 +157,10 @@ def pixels_kernel(
 
         of_query = tl.zeros((pixels_at_once, lanes), tl.float32)
         for cell in tl.static_range(4):  # read again, from the cache
-            cell_y = tl.minimum(tl.maximum(y + cell // 2, 0), height - 1)
-            cell_x = tl.minimum(tl.maximum(x + cell % 2, 0), width - 1)
-            row = (first + cell_y * width + cell_x).to(tl.int64)[:, None]
-            of_key = tl.load(key + row * key_row + c, mask, 0.0).to(tl.float32)
-            of_key += tl.load(key_bias + cell * (heads * channels) + c, c_mask, 0.0)
-            of_value = tl.load(value + row * value_row + c, mask, 0.0).to(tl.float32)
-            of_value += tl.load(value_bias + cell * (heads * channels) + c, c_mask, 0.0)
+            row = clamped(first, y, x, cell, height, width)[:, None]
+            bias = cell * (heads * channels) + c
+            of_key = biased(key + row * key_row + c, key_bias + bias, mask, c_mask)
+            of_value = biased(value + row * value_row + c, value_bias + bias, mask, c_mask)
             logit = tl.sum(asks * of_key, 1) * (scale * LOG2E)
             weight = tl.exp2(logit - largest) / total
             of_logit = weight * (tl.sum(of_out * of_value, 1) - mean) * scale
