@@ -10,6 +10,7 @@ from iart.model.conv import Conv, Stripes, pointwise
 from iart.model.fuse import SwinIRFM
 from iart.model.kernels import operators, plain
 from iart.model.kernels.dispatch import attend_fused
+from iart.model.window import WindowGrid, middle
 from tests.model.formula import with_formula_weights
 
 SMALL = IARTConfig(
@@ -42,6 +43,32 @@ def test_pieces_give_what_the_whole_gives(h: int, w: int):
     assert whole.requires_grad
     with torch.inference_mode():
         torch.testing.assert_close(model(clip), whole.detach(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("only_middle", [False, True])
+@pytest.mark.parametrize(("h", "w", "shifted"), [(8, 4, False), (5, 9, False), (6, 11, True)])
+def test_windows_have_the_gradient_of_an_index(h: int, w: int, shifted: bool, only_middle: bool):
+    """With padding and without: that of adding up, of which there is nothing here."""
+    grid = WindowGrid(2, h, w, (3, 4, 4), shifted=shifted)
+    (chunk,) = grid.chunks
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(grid.rows, 5, generator=generator).requires_grad_()
+    factors = torch.randn(*chunk.target.shape, 1, generator=generator)
+
+    def of_frames(cells: Tensor) -> Tensor:
+        return middle(cells) if only_middle else cells
+
+    cells = grid.cut(x, chunk)
+    assert cells.equal(x[chunk.source])
+    out = grid.join([of_frames(cells * factors)], None, only_middle=only_middle)
+    by_cell = (x[chunk.source] * factors).flatten(0, 1)
+    by_row = torch.zeros(grid.rows + 1, 5).index_put((chunk.target.flatten(),), by_cell)
+    expected = by_row[:-1].view(2, 3, h * w, 5)
+    expected = (expected[:, 1] if only_middle else expected).reshape(-1, 5)
+    assert out.equal(expected)
+    grad = torch.randn(out.shape, generator=generator)
+    found, wanted = (torch.autograd.grad(y, x, grad)[0] for y in (out, expected))
+    assert found.equal(wanted)
 
 
 @torch.inference_mode()

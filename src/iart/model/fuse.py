@@ -117,7 +117,7 @@ class Block(nn.Module):
         attention_draws, mlp_draws = (None, None)
         if draws is not None:
             attention_draws, mlp_draws = draws[grid.samples(chunk)].unbind(1)
-        cells = x.index_select(0, chunk.source.flatten()).unflatten(0, chunk.source.shape)
+        cells = grid.cut(x, chunk)
         normed = self.norm1(cells)
         if chunk.padding is not None:
             normed = normed.masked_fill(chunk.padding, 0)

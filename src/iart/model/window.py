@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from iart.device import computed_in
 from iart.model.conv import Linear, pointwise
 from iart.model.kernels.dispatch import BACKENDS, attend_windows, suits_triton
+from iart.model.kernels.operators import Differentiable, needs_gradient
 
 # What a pair of cells from different regions of a rolled picture gets added before the softmax.
 SEPARATED = -100.0
@@ -36,6 +38,30 @@ class Chunk:
     """The same, but of padding the row after the last."""
     padding: Bool[Tensor, "s k 1"] | None
     """Which cells lie outside of the picture; None if none does."""
+
+
+class _Gather(Differentiable):
+    """Rows of a map, by the row of each; a gradient comes back by the way back, a gather as well.
+
+    That of `index_select` adds, on GPUs in the order in which threads go.
+    """
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        x, index, *_ = inputs
+        return x.index_select(0, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        back, unused = ctx.saved_tensors
+        of_rows = grads[0].index_select(0, back)
+        if unused is not None:
+            of_rows = of_rows.masked_fill(unused, 0)
+        return of_rows, None, None, None
 
 
 class WindowGrid:
@@ -61,6 +87,7 @@ class WindowGrid:
         """Cells at once: those of a chunk at most; None makes one chunk."""
         frames, kh, kw = window
         self.batch, self.map_rows, self.rows = batch, h * w, batch * frames * h * w
+        self._known_ways: dict[bool, tuple[Tensor, Tensor, Tensor]] = {}
         below, beside = -h % kh, -w % kw
         index = torch.arange(self.rows, device=device).view(batch, frames, h, w)
         index = F.pad(index, (0, beside, 0, below), value=self.rows)
@@ -111,6 +138,15 @@ class WindowGrid:
         outside = (target == self.rows)[..., None]
         return Chunk(sections, target.clamp(max=self.rows - 1), target, outside)
 
+    def cut(self, x: Float[Tensor, "r c"], chunk: Chunk) -> Float[Tensor, "s k c"]:
+        """Cells of the windows; of padding, any, of which there is no gradient."""
+        source = chunk.source.flatten()
+        if len(self.chunks) == 1 and needs_gradient((x,)):
+            cells = _Gather.call(x, source, self._ways(only_middle=False)[0], None)
+        else:
+            cells = x.index_select(0, source)
+        return cells.unflatten(0, chunk.source.shape)
+
     def join(
         self,
         chunks: Iterable[Float[Tensor, "s k c"]],
@@ -126,16 +162,13 @@ class WindowGrid:
                 gradient.
             only_middle: the maps are those of the middle frame alone.
         """
-        targets = (self._targets(chunk, only_middle=only_middle) for chunk in self.chunks)
         if out is not None:
+            targets = (self._targets(chunk, only_middle=only_middle) for chunk in self.chunks)
             for target, chunk in zip(targets, chunks, strict=True):
                 out.index_copy_(0, target, chunk.flatten(0, 1).to(out.dtype))
             return out[:-1]
-        target = torch.cat(list(targets))
-        rows = self.batch * self.map_rows if only_middle else self.rows
-        place = target.new_empty(rows + 1)
-        place[target] = torch.arange(len(target), device=target.device)
-        return torch.cat([chunk.flatten(0, 1) for chunk in chunks]).index_select(0, place[:-1])
+        cells = torch.cat([chunk.flatten(0, 1) for chunk in chunks])
+        return _Gather.call(cells, *self._ways(only_middle=only_middle))
 
     @cached_property
     def middle_rows(self) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
@@ -145,6 +178,19 @@ class WindowGrid:
         """
         (chunk,) = self.chunks
         return middle(chunk.target).flatten(), self._targets(chunk, only_middle=True)
+
+    def _ways(
+        self, *, only_middle: bool
+    ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " cells"], Bool[Tensor, "cells 1"]]:
+        """Cell of each row; row of each cell, of padding any; and which cells are padding."""
+        if only_middle not in self._known_ways:
+            target = torch.cat([self._targets(x, only_middle=only_middle) for x in self.chunks])
+            rows = self.batch * self.map_rows if only_middle else self.rows
+            place = target.new_empty(rows + 1)
+            place[target] = torch.arange(len(target), device=target.device)
+            ways = place[:-1], target.clamp(max=rows - 1), (target >= rows)[:, None]
+            self._known_ways[only_middle] = ways
+        return self._known_ways[only_middle]
 
     def samples(self, chunk: Chunk) -> Int[Tensor, " s"]:
         """Of the batch: which one each window lies in."""
