@@ -38,7 +38,7 @@ def complete_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
             path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.is_dir():
             raise _no_folder(path)
-        with _replacing(path) as file:
+        with replacing(path) as file:
             yield file
 
 
@@ -48,7 +48,7 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         OSError: the operating system refuses; `writing` around it names the user's output.
     """
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(json.dumps(content, indent=1).encode())
 
 
@@ -277,8 +277,12 @@ def final_name(path: Path, *, folder: bool) -> Path:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of another when it is complete and safely on the disk."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of another when it is complete and safely on the disk.
+
+    Raises:
+        OSError: the operating system refuses.
+    """
     part = temporary_name(path)
     try:
         with part.open("xb") as file:

@@ -212,10 +212,12 @@ def _scales(layout: Layout, full_range: bool) -> tuple[float, float, float, floa
 def plane_numbers(plane: VideoPlane, layout: Layout) -> np.ndarray:
     """The own memory of a plane of the planar format as (height, width), without padding."""
     dtype = np.dtype("<f4" if layout.floating else "u1" if layout.depth == 8 else "<u2")
-    rows = np.frombuffer(memoryview(plane), dtype).reshape(
-        plane.height, plane.line_size // dtype.itemsize
-    )
-    return rows[:, : plane.width]
+    return plane_rows(plane).view(dtype)[:, : plane.width]
+
+
+def plane_rows(plane: VideoPlane) -> np.ndarray:
+    """The own memory of a plane in rows of bytes, padding at their ends included."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
 
 
 def repack(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:

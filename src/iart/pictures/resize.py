@@ -103,7 +103,10 @@ def imresize(image: Float[Tensor, "*b h w"], scale: int | float) -> Float[Tensor
     if height < 1 or width < 1:
         raise OptionsError(f"imresize takes an image of at least 1×1, got {height}×{width}")
     wide = image if image.dtype == torch.float64 else image.float()
-    rows, columns = _bicubic(height, float(scale)), _bicubic(width, float(scale))
+    rows, columns = (
+        resampling(side, math.ceil(scale * side), "cubic", scale=float(scale))
+        for side in (height, width)
+    )
     return columns.columns(rows.rows(wide))
 
 
@@ -119,15 +122,7 @@ def bicubic(
         height: at least 1.
         width: at least 1.
     """
-    h, w = image.shape[-2:]
-    if height != h:
-        image = _bicubic_to(h, height).rows(image)
-    return _bicubic_to(w, width).columns(image) if width != w else image
-
-
-@lru_cache(maxsize=64)
-def _bicubic_to(size: int, outputs: int) -> Band:
-    return _resampling(size, outputs, outputs / size, _cubic, 2.0)
+    return _resized(image, height, width, "cubic")
 
 
 def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -136,12 +131,6 @@ def _cubic(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     inner = (1.5 * x - 2.5) * x * x + 1
     outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x <= 1, inner, torch.where(x <= 2, outer, torch.zeros_like(x)))
-
-
-@lru_cache(maxsize=64)
-def _bicubic(size: int, scale: float) -> Band:
-    """One axis of `imresize`."""
-    return _resampling(size, math.ceil(scale * size), scale, _cubic, 2.0)
 
 
 def lanczos(
@@ -157,10 +146,14 @@ def lanczos(
         height: at least 1.
         width: at least 1.
     """
+    return _resized(image, height, width, "lanczos")
+
+
+def _resized(image: Tensor, height: int, width: int, kernel: str) -> Tensor:
     h, w = image.shape[-2:]
     if height != h:
-        image = _lanczos(h, height).rows(image)
-    return _lanczos(w, width).columns(image) if width != w else image
+        image = resampling(h, height, kernel).rows(image)
+    return resampling(w, width, kernel).columns(image) if width != w else image
 
 
 def lanczos_at(
@@ -183,25 +176,18 @@ def lanczos_at(
         y: (start, step) of rows; a step above 1 reduces.
         x: of columns.
     """
-    h, w = image.shape[-2:]
-    rows, columns = _lanczos_at(h, height, *y), _lanczos_at(w, width, *x)
+    rows, columns = (
+        resampling(size, outputs, "lanczos", scale=1 / step, shift=start + 0.5 - step / 2)
+        for size, outputs, (start, step) in zip(
+            image.shape[-2:], (height, width), (y, x), strict=True
+        )
+    )
     return columns.columns(rows.rows(image))
-
-
-@lru_cache(maxsize=16)
-def _lanczos_at(size: int, outputs: int, start: float, step: float) -> Band:
-    shift = start + 0.5 - step / 2
-    return _resampling(size, outputs, 1 / step, _lanczos_kernel, 3.0, shift=shift)
 
 
 def _lanczos_kernel(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """sinc(x) · sinc(x / 3) within [−3, 3]."""
     return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
-
-
-@lru_cache(maxsize=64)
-def _lanczos(size: int, outputs: int) -> Band:
-    return _resampling(size, outputs, outputs / size, _lanczos_kernel, 3.0)
 
 
 KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
@@ -215,35 +201,35 @@ KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 @lru_cache(maxsize=512)
-def resampling(size: int, outputs: int, kernel: str, width: float = 1.0) -> Band:
+def resampling(
+    size: int,
+    outputs: int,
+    kernel: str,
+    width: float = 1.0,
+    *,
+    scale: float | None = None,
+    shift: float = 0.0,
+) -> Band:
     """One axis resized, or filtered where `size` equals `outputs`; borders are symmetric.
+
+    Output i is centred at (i + ½)/scale − ½ + shift, counted from 0.
 
     Args:
         size: inputs.
         outputs: at least 1.
         kernel: one of `KERNELS`; "gauss" has a standard deviation of 1.
         width: factor by which the kernel is wider than it need be: above 1 blurs.
+        scale: outputs for each input, if these do not span the whole axis.
+        shift: in inputs.
     """
     function, support = KERNELS[kernel]
-    return _resampling(size, outputs, outputs / size, function, support, width)
-
-
-def _resampling(
-    size: int,
-    outputs: int,
-    scale: float,
-    kernel: Callable[[Tensor], Tensor],
-    support: float,
-    width: float = 1.0,
-    shift: float = 0.0,
-) -> Band:
-    """One axis: output i is centred at (i + ½)/scale − ½ + shift, counted from 0."""
+    scale = outputs / size if scale is None else scale
     stretch = min(scale, 1.0) / width
     radius = support / stretch
     centre = (torch.arange(outputs, dtype=torch.float64) + 0.5) / scale - 0.5 + shift
     first = (centre - radius).floor().long()
     indices = first[:, None] + torch.arange(math.ceil(2 * radius) + 2)
-    weights = kernel(stretch * (centre[:, None] - indices))
+    weights = function(stretch * (centre[:, None] - indices))
     weights /= weights.sum(dim=1, keepdim=True)
     # Symmetric: … 1 0 | 0 1 … n−1 | n−1 n−2 …, repeated as often as a small image needs.
     indices = indices % (2 * size)

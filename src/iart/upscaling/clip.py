@@ -6,7 +6,7 @@ parameters lie is where it runs. What is done here besides calling it: windows i
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
@@ -90,7 +90,6 @@ def upscale_frames(
     window: int = WINDOW,
     overlap: int | None = None,
     tile: TileOption = "auto",
-    wanted: Callable[[Frame], bool] | None = None,
 ) -> Iterator[Frame]:
     """Enlarge frames as they come, holding at most `window` + 1 of them.
 
@@ -106,8 +105,6 @@ def upscale_frames(
         tile: side of square tiles in pixels, for pictures too large for the memory; "auto" plans
             tiles and window from what is free; None for none. Tiles, and planned windows, become
             smaller where memory runs out (a warning says so).
-        wanted: asked of every frame, in order: whether to enlarge and give it. The others are
-            context only, and what they would have become costs nothing. None wants all.
 
     Raises:
         OptionsError: the window keeps no frame, or the tile is too small.
@@ -119,7 +116,7 @@ def upscale_frames(
     if head is None:
         return
     tiling = plan_tiling(model, *head.data.shape[1:], window=window, overlap=overlap, tile=tile)
-    steps = (Step(x, wanted is None or wanted(x)) for x in chain([head], frames))
+    steps = map(Step, chain([head], frames))
     for frame, _ in enlarge_steps(steps, Enlarger(model, tiling)):
         yield frame
 

@@ -12,6 +12,7 @@ from iart.model.bicubic import Bicubic
 from iart.pictures.resize import lanczos
 from iart.upscaling.clip import upscale
 from iart.upscaling.film.conform import Geometry, plan_conform, plan_size
+from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.run import upscale_video
 from iart.video.frame import Frame, VideoInfo
 from iart.video.open import open_video
@@ -92,11 +93,12 @@ def test_square_pixels_and_a_size_of_another_shape():
 
 
 def test_more_than_four_times_is_said():
-    conform = plan_conform(source(320, 180), size="1080p", color="keep")
+    asked = UpscaleRequest("in.mkv", "out.mkv", size="1080p", color="keep")
+    conform = plan_conform(source(320, 180), asked)
     assert conform.notes == (
         "size: 1920x1080 is more than 4 times 320x180; the rest is interpolation",
     )
-    assert not plan_conform(source(480, 270), size="1080p", color="keep").notes
+    assert not plan_conform(source(480, 270), asked).notes
 
 
 @pytest.mark.parametrize(("height", "width"), [(27, 36), (48, 40), (100, 130), (47, 64)])
@@ -126,7 +128,7 @@ def test_lanczos_brings_a_picture_back():
 
 
 def test_frames_of_the_right_size_are_not_touched():
-    conform = plan_conform(source(16, 12))
+    conform = plan_conform(source(16, 12), UpscaleRequest("in.mkv", "out.mkv"))
     frame = Frame(torch.rand(3, 48, 64), 0, Fraction(1, 25))
     assert conform.after(frame) is frame
     smaller = replace(conform, geometry=Geometry(40, 30)).after(frame)

@@ -29,11 +29,13 @@ from iart.model.bicubic import Bicubic
 from iart.progress import Progress
 from iart.upscaling.clip import Step
 from iart.upscaling.film import job
+from iart.upscaling.film.choice import Models
 from iart.upscaling.film.job import KEPT_NOTES, End, finished_before, note_finished, open_job
-from iart.upscaling.film.run import load_models, upscale_video
+from iart.upscaling.film.run import upscale_video
 from iart.upscaling.film.worker import _Share
 from iart.video.frame import Frame
 from iart.video.write import segment
+from iart.weights import load_model
 from tests.processes import PATIENCE_SECONDS, errors_at_end, start_iart, wait_until
 from tests.upscaling.test_clip import Neighbours
 from tests.video.clips import make_clip, picture, truncate
@@ -258,7 +260,7 @@ def test_a_progress_that_fails_for_another_process_is_no_end_of_the_work(
             called.set()
             raise BrokenPipeError("nobody reads any more")
 
-    others = load_models("bicubic", ["cpu", "cpu"])[1]
+    others = Models("bicubic", ["cpu", "cpu"]).load(None)[1]
     with pytest.raises(BrokenPipeError, match="nobody reads any more"):
         call(short, tmp_path / name, Waiting(), workers=others, progress=progress)
     assert not (tmp_path / name).exists()
@@ -287,7 +289,7 @@ def test_a_frame_that_nobody_made_is_missed(
 def test_processes_end_if_one_of_them_cannot_start(short: Path, tmp_path: Path):
     """What is to be sent to it may be refused."""
     began = set(multiprocessing.active_children())
-    others = [*load_models("bicubic", ["cpu", "cpu"])[1], lambda: Bicubic()]
+    others = [*Models("bicubic", ["cpu", "cpu"]).load(None)[1], lambda: Bicubic()]
     with pytest.raises((AttributeError, pickle.PicklingError)):
         call(short, tmp_path / "out.mkv", Bicubic(), workers=others)
     assert set(multiprocessing.active_children()) == began
@@ -295,9 +297,9 @@ def test_processes_end_if_one_of_them_cannot_start(short: Path, tmp_path: Path):
 
 def test_devices_are_checked_before_the_work():
     with pytest.raises(DeviceError, match="cuda:99"):
-        load_models("bicubic", ["cpu", "cuda:99"])
+        Models("bicubic", ["cpu", "cuda:99"])
     with pytest.raises(DeviceError, match="no device"):
-        load_models("bicubic", [])
+        Models("bicubic", [])
 
 
 # ---- what a stop costs within a segment
@@ -385,7 +387,7 @@ def test_a_signal_within_a_segment_leaves_what_was_computed(tmp_path: Path, numb
     if number == signal.SIGINT:
         assert f"interrupted: the same command goes on at frame {done}" in errors
     seen: list[int] = []
-    model = load_models("light", ["cpu"])[0]
+    model = load_model("light", "cpu")
     call(source, output, model, progress=lambda progress: seen.append(progress.frames_done))
     assert seen == list(range(done + 1, 101))
     assert output.read_bytes() == call(source, tmp_path / "whole.mkv", model).read_bytes()

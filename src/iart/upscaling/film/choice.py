@@ -11,15 +11,17 @@ docs/models.md has the measurements that the limits come from.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
 from iart.device import threads_per_process
 from iart.upscaling.film.request import AUTO, UpscaleRequest
-from iart.upscaling.film.run import LoadModel, load_models
+from iart.upscaling.film.run import LoadModel
 from iart.video.frame import VideoInfo
 from iart.video.open import open_video
 from iart.video.stream import STREAM
+from iart.weights import load_model
 
 CLEAN, RESTORING = "light", "dvd"
 
@@ -87,7 +89,7 @@ class Models:
 
         Args:
             name: "auto", or see `iart.weights.load_model`.
-            devices: at least one, see `load_models`.
+            devices: at least one; the same one may come twice.
             precision: see `iart.weights.load_model`.
             backend: likewise.
 
@@ -118,10 +120,14 @@ class Models:
             return choose_model(reader.info)
 
     def load(self, choice: Choice | None) -> tuple[nn.Module, list[LoadModel]]:
-        """What `choose` has given, as `load_models` gives it."""
+        """What `choose` has given, on the first device; what loads it on the others, elsewhere."""
         return self._load(self.name if choice is None else choice.model)
 
     def _load(self, name: str) -> tuple[nn.Module, list[LoadModel]]:
         if name not in self._loaded:
-            self._loaded[name] = load_models(name, *self._how)
+            devices, precision, backend = self._how
+            loaders: list[LoadModel] = [
+                partial(load_model, name, device, precision, backend=backend) for device in devices
+            ]
+            self._loaded[name] = loaders[0](), loaders[1:]
         return self._loaded[name]

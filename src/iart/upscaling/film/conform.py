@@ -16,7 +16,7 @@ from iart.model.upsample import SCALE
 from iart.pictures.color import RGB, Color
 from iart.pictures.color_tags import TELEVISION, can_convert, color_name, convert_primaries, is_hd
 from iart.pictures.resize import lanczos
-from iart.upscaling.film.request import COLORS, HDR
+from iart.upscaling.film.request import COLORS, HDR, UpscaleRequest
 from iart.video.frame import Frame, VideoInfo
 
 BOXES = {
@@ -87,17 +87,11 @@ def plan_size(info: VideoInfo, *, size: str | None = None, square_pixels: bool =
     else:
         geometry = _exactly(*_numbers(size or ""), shape, square_pixels)
     smallest, largest = _SIDES
-    if not smallest <= min(geometry.width, geometry.height) <= largest:
-        raise _impossible(geometry)
-    if max(geometry.width, geometry.height) > largest:
-        raise _impossible(geometry)
+    if not all(smallest <= side <= largest for side in (geometry.width, geometry.height)):
+        raise OptionsError(
+            f"the output would be {geometry}; sides are from {smallest} to {largest}"
+        )
     return geometry
-
-
-def _impossible(geometry: Geometry) -> OptionsError:
-    return OptionsError(
-        f"the output would be {geometry}; sides are from {_SIDES[0]} to {_SIDES[1]}"
-    )
 
 
 def _enlarged(info: VideoInfo, factor: int, shape: Fraction, square: bool) -> Geometry:
@@ -291,28 +285,20 @@ class Conform:
         )
 
 
-def plan_conform(
-    info: VideoInfo,
-    *,
-    size: str | None = None,
-    square_pixels: bool = False,
-    color: str = "auto",
-    is_folder: bool = False,
-) -> Conform:
+def plan_conform(info: VideoInfo, request: UpscaleRequest, *, is_folder: bool = False) -> Conform:
     """Decide size and colours of the output.
 
     Args:
         info: of what the reader gives.
-        size: see `plan_size`.
-        square_pixels: see `plan_size`.
-        color: see `plan_color`.
+        request: what is asked for.
         is_folder: whether the output is a folder of images.
 
     Raises:
         OptionsError: something asked for cannot be.
     """
-    geometry = plan_size(info, size=size, square_pixels=square_pixels)
-    wanted = plan_color(info, (geometry.width, geometry.height), color, is_folder=is_folder)
+    geometry = plan_size(info, size=request.size, square_pixels=request.square_pixels)
+    size = (geometry.width, geometry.height)
+    wanted = plan_color(info, size, request.color, is_folder=is_folder)
     notes = []
     largest = Geometry(SCALE * info.width, SCALE * info.height)
     if geometry.width > largest.width or geometry.height > largest.height:
@@ -321,7 +307,7 @@ def plan_conform(
             " interpolation"
         )
     if wanted != info.color:
-        way_out = " (--color keep leaves it)" if color == "auto" else ""
+        way_out = " (--color keep leaves it)" if request.color == "auto" else ""
         notes.append(f"colour: {color_name(info.color)} becomes {color_name(wanted)}{way_out}")
     aperture, stored = info.marks.aperture, info.stored_size
     if aperture is not None and stored is not None:

@@ -110,7 +110,7 @@ def open_job(
                 write_json(folder / JOB_FILE, dict(identity))
             job = Job(place, folder)
             job.segments.mkdir(exist_ok=True)
-            for leftover in job.segments.glob("*.part"):
+            for leftover in job.segments.rglob("*.part"):
                 leftover.unlink()
         except BlockingIOError:
             raise OutputError(

@@ -124,18 +124,9 @@ class UpscalePlan:
             OptionsError: the tile is too small.
             DeviceError: this machine has too little memory.
         """
-        return plan_tiling(
-            model,
-            self.info.height,
-            self.info.width,
-            window=self.request.window,
-            overlap=self.request.overlap,
-            tile=self.request.tile,
-            beside=film_bytes(self.info.height, self.info.width),
-            beside_network=waiting_bytes(self.info.height, self.info.width),
-            # Others on GPUs have a memory of their own.
-            share=1 / processes if device_of(model).type == "cpu" else 1.0,
-        )
+        # Others on GPUs have a memory of their own.
+        share = 1 / processes if device_of(model).type == "cpu" else 1.0
+        return film_tiling(model, self.request, self.info.height, self.info.width, share=share)
 
     def identity(self, model: nn.Module) -> dict[str, str]:
         """Everything that the bytes of the output depend on, as text by name."""
@@ -151,6 +142,30 @@ class UpscalePlan:
             "model": model_fingerprint(model),
             "precision": precision_asked(model),
         }
+
+
+def film_tiling(
+    model: nn.Module,
+    request: UpscaleRequest,
+    height: int,
+    width: int,
+    *,
+    share: float = 1.0,
+    at_most: int | None = None,
+) -> Tiling:
+    """What the model is shown at once of a film; see `plan_tiling`."""
+    return plan_tiling(
+        model,
+        height,
+        width,
+        window=request.window,
+        overlap=request.overlap,
+        tile=request.tile,
+        beside=film_bytes(height, width),
+        beside_network=waiting_bytes(height, width),
+        share=share,
+        at_most=at_most,
+    )
 
 
 @contextmanager
@@ -230,13 +245,7 @@ def resolved(request: UpscaleRequest) -> UpscaleRequest:
 def _conform_of(request: UpscaleRequest, info: VideoInfo) -> Conform:
     """Size and colours of the output; raises as `plan_upscale` does."""
     as_images = is_folder(request.output)
-    conform = plan_conform(
-        info,
-        size=request.size,
-        square_pixels=request.square_pixels,
-        color=request.color,
-        is_folder=as_images,
-    )
+    conform = plan_conform(info, request, is_folder=as_images)
     pixel_format = "rgb48be"
     if not as_images:
         container = container_for(Path(request.output))

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +14,6 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from iart.device import threads_per_process
 from iart.errors import DamagedInputError, IARTError, InputError, OutputError
 from iart.files.complete import final_name
 from iart.parallel.processes import Processes
@@ -41,7 +40,6 @@ from iart.video.read.image_series import ImageReader
 from iart.video.read.reader import VideoReader
 from iart.video.write.muxer import FilmPlan
 from iart.video.write.writer import writing_video
-from iart.weights import load_model
 
 _log = logging.getLogger(__name__)
 
@@ -148,27 +146,6 @@ def run(
         return _result(plan, end, began)
 
 
-def load_models(
-    name: str, devices: Sequence[str], precision: str = "auto", backend: str = "auto"
-) -> tuple[nn.Module, list[LoadModel]]:
-    """A model on the first device; and functions that load it on the others, for worker processes.
-
-    Args:
-        name: see `iart.weights.load_model`.
-        devices: at least one; the same one may come twice.
-        precision: see `iart.weights.load_model`.
-        backend: see `iart.weights.load_model`.
-
-    Raises:
-        WeightsError: no such model.
-        DeviceError: this machine lacks a device.
-    """
-    threads_per_process(devices)  # are they there?
-    loaders: list[LoadModel]
-    loaders = [partial(load_model, name, device, precision, backend=backend) for device in devices]
-    return loaders[0](), loaders[1:]
-
-
 def _enlarge(
     work: Work,
     claims: Claims,
@@ -268,14 +245,22 @@ def _told(job: Job, plan: UpscalePlan) -> Iterator[None]:
 
 
 def _result(plan: UpscalePlan, end: End, began: float) -> UpscaleResult:
-    path = plan.target.path
     for loss in end.losses:
         if not loss.certain:
             _log.info("%s", describe_loss(loss))
-    losses = tuple(loss for loss in end.losses if loss.certain)
-    if losses:
-        listed = "; ".join(describe_loss(loss) for loss in losses)
-        raise DamagedInputError(
-            f"'{path}' is written, but '{plan.request.name}' is damaged: {listed}", losses
-        )
+    path = plan.target.path
+    check_damage(plan.request, path, end.losses)
     return UpscaleResult(path, end.frames, time.monotonic() - began, plan.notes)
+
+
+def check_damage(request: UpscaleRequest, output: Path, losses: Iterable[Loss]) -> None:
+    """Tell of what was lost for certain, once the output is written.
+
+    Raises:
+        DamagedInputError: there is such a loss.
+    """
+    if certain := tuple(loss for loss in losses if loss.certain):
+        listed = "; ".join(map(describe_loss, certain))
+        raise DamagedInputError(
+            f"'{output}' is written, but '{request.name}' is damaged: {listed}", certain
+        )

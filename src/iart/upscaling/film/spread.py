@@ -12,10 +12,10 @@ from torch import nn
 
 from iart.errors import DeviceError, WeightsError
 from iart.parallel.workers import ClusterWorkers, WorkerLostError
-from iart.upscaling.budget import Tiling, device_of, film_bytes, plan_tiling
+from iart.upscaling.budget import Tiling, device_of
 from iart.upscaling.film.claims import Claims
 from iart.upscaling.film.job import model_fingerprint, precision_asked
-from iart.upscaling.film.plan import UpscalePlan
+from iart.upscaling.film.plan import UpscalePlan, film_tiling
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.segments import SHORTEST
 from iart.upscaling.film.ship import Shipment
@@ -145,17 +145,8 @@ def _identified(model: nn.Module, _: Any) -> tuple[str, str, str]:
 def _planned(
     request: UpscaleRequest, height: int, width: int, at_most: int | None, model: nn.Module, _: Any
 ) -> Tiling:
-    """As a task of a worker: see `UpscalePlan.tiling`."""
-    return plan_tiling(
-        model,
-        height,
-        width,
-        window=request.window,
-        overlap=request.overlap,
-        tile=request.tile,
-        beside=film_bytes(height, width),
-        at_most=at_most,
-    )
+    """As a task of a worker."""
+    return film_tiling(model, request, height, width, at_most=at_most)
 
 
 def _missing(work: Work, claims: Claims) -> str:

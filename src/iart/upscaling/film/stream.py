@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from iart.errors import DamagedInputError, InputError, OptionsError
+from iart.errors import InputError, OptionsError
 from iart.parallel.pipeline import read_ahead, write_behind
 from iart.progress import Progress, UpscaleResult
 from iart.upscaling.budget import device_of
@@ -17,9 +17,9 @@ from iart.upscaling.clip import upscale_frames
 from iart.upscaling.film.conform import check_hdr, plan_conform
 from iart.upscaling.film.plan import encoding_of, open_source, resolved
 from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.run import check_damage
 from iart.upscaling.film.worker import CONFORM_BEHIND, READ_AHEAD
 from iart.video.frame import Frame
-from iart.video.read.describe import describe_loss
 from iart.video.read.image_series import ImageReader
 from iart.video.read.reader import VideoReader
 from iart.video.stream import STREAM, StreamReader, StreamWriter
@@ -60,13 +60,8 @@ def run_stream(
     with ExitStack() as scope:
         reader = scope.enter_context(_reader(request))
         to_stream = str(request.output) == STREAM
-        conform = plan_conform(
-            reader.info,
-            size=request.size,
-            square_pixels=request.square_pixels,
-            color=request.color,
-            is_folder=not to_stream and is_folder(output),
-        )
+        as_images = not to_stream and is_folder(output)
+        conform = plan_conform(reader.info, request, is_folder=as_images)
         like = conform.output(reader.info)
         if to_stream:
             encoding = encoding_of(request)
@@ -114,9 +109,5 @@ def run_stream(
                 pass_on(frame)
         if not count:
             raise InputError(f"cannot read '{request.name}': it holds no frame")
-        if losses := tuple(loss for loss in reader.losses if loss.certain):
-            listed = "; ".join(map(describe_loss, losses))
-            raise DamagedInputError(
-                f"'{output}' is written, but '{request.name}' is damaged: {listed}", losses
-            )
+        check_damage(request, output, reader.losses)
     return UpscaleResult(output, count, time.monotonic() - began, notes)

@@ -20,6 +20,7 @@ from itertools import zip_longest
 import av
 import numpy as np
 
+from iart.pictures.color import plane_rows
 from iart.video.fields.bwdif import Bwdif
 from iart.video.fields.classify import CYCLE, luma
 from iart.video.filters import FilterChain
@@ -82,7 +83,7 @@ class Match:
         """A picture of the fields that fieldmatch chose."""
         picture = self._pictures[number]
         self._pictures.pop(number - 2, None)
-        marks = _rows(answer, 1)[:2, 0]
+        marks = plane_rows(answer.planes[1])[:2, 0]
         top, bottom = (number + (int(mark) - number + 1) % _MARKS - 1 for mark in marks)
         images = self._pictures[top].image, self._pictures[bottom].image
         if top == bottom == number or images[0].format.name != images[1].format.name:
@@ -96,9 +97,8 @@ def _numbered(image: av.VideoFrame, number: int) -> av.VideoFrame:
     values = luma(image)
     height, width = values.shape
     numbered = av.VideoFrame(width, height, "yuv420p")
-    _rows(numbered, 0)[:, :width] = values
-    _rows(numbered, 1)[:] = number % _MARKS
-    _rows(numbered, 2)[:] = 0
+    luma_rows, numbers, zeros = map(plane_rows, numbered.planes)
+    luma_rows[:, :width], numbers[:], zeros[:] = values, number % _MARKS, 0
     return numbered
 
 
@@ -106,20 +106,14 @@ def _weave(top: av.VideoFrame, bottom: av.VideoFrame) -> av.VideoFrame:
     """The even rows of one picture and the odd rows of another."""
     woven = av.VideoFrame(top.width, top.height, top.format.name)
     for index, plane in enumerate(woven.planes):
-        rows = _rows(woven, index)
+        rows = plane_rows(plane)
         for parity, source in enumerate((top, bottom)):
-            other = _rows(source, index)
+            other = plane_rows(source.planes[index])
             width = min(plane.line_size, other.shape[1])
             rows[parity::2, :width] = other[parity::2, :width]
     woven.color_primaries, woven.color_trc = top.color_primaries, top.color_trc
     woven.colorspace, woven.color_range = top.colorspace, top.color_range
     return woven
-
-
-def _rows(image: av.VideoFrame, plane: int) -> np.ndarray:
-    """The bytes of a plane's own memory, in rows."""
-    memory = image.planes[plane]
-    return np.frombuffer(memoryview(memory), np.uint8).reshape(memory.height, memory.line_size)
 
 
 class Film:

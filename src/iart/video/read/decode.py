@@ -22,6 +22,7 @@ from iart.video.read.timing import (
     is_seekable,
     is_timed_by_order,
     rewind,
+    stated_seconds,
 )
 
 _MAX_READ_ERRORS = 100
@@ -171,9 +172,9 @@ class Decoder:
         yield from held
 
     def _note_time(self, packet: Packet) -> None:
-        time = packet.dts if packet.dts is not None else packet.pts
-        if time is not None and packet.time_base:
-            end = (time + (packet.duration or 0)) * packet.time_base
+        start = stated_seconds(packet)
+        if start is not None:
+            end = start + (packet.duration or 0) * packet.time_base
             self._read_until = max(self._read_until, end)
 
     def _decode(self, packet: Packet | None) -> list[av.VideoFrame]:

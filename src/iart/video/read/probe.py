@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import av
-from av import logging as av_logging
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -24,6 +23,7 @@ from iart.pictures.color import is_supported
 from iart.pictures.color_tags import MATRICES, ColorTags, resolve_color
 from iart.pictures.orientation import orientation_of
 from iart.video.dvd.disc import open_media, stated_duration
+from iart.video.ffmpeg_log import captured_errors
 from iart.video.frame import Chapter, Track, VideoInfo
 from iart.video.read.marks import may_be_transparent, read_marks
 from iart.video.read.timing import NTSC, clock_seconds, is_timed_by_order
@@ -97,19 +97,15 @@ def close_container(container: InputContainer) -> None:
 
 def _what_ffmpeg_says(path: Path) -> str | None:
     """FFmpeg's own words on why a file does not open; logs are off but for this repeated try."""
-    level = av_logging.get_level()
-    av_logging.set_level(av_logging.ERROR)
     try:
-        with av_logging.Capture():
+        with captured_errors():
             av.open(str(path.absolute()), mode="r").close()
     except FFmpegError as error:
         log: Any = error.log  # (level, part of FFmpeg, message), unlike its declared type
         text = error.strerror or str(error)
         return f"{text} ({log[2].strip()})" if log else text
     except OSError:
-        return None
-    finally:
-        av_logging.set_level(level)
+        pass
     return None
 
 

@@ -29,8 +29,7 @@ class CutDetector:
     takes about 0.1 ms for 1920×1080, a twentieth of decoding it.
     """
 
-    def __init__(self, threshold_percent: float = CUT_THRESHOLD_PERCENT) -> None:
-        self._threshold_percent = threshold_percent
+    def __init__(self) -> None:
         self._graph: Graph | None = None
         self._shape: tuple[int, int, str] | None = None
         self._last_difference = 0.0
@@ -45,4 +44,4 @@ class CutDetector:
         difference = float(self._graph.vpull().metadata[_DIFFERENCE])
         rise = difference - self._last_difference
         self._last_difference = difference
-        return spliced or rise >= self._threshold_percent
+        return spliced or rise >= CUT_THRESHOLD_PERCENT

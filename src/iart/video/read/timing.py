@@ -165,6 +165,12 @@ class Clock:
             self._regular = False
 
 
+def stated_seconds(packet: Packet) -> Fraction | None:
+    """When a packet is to be decoded, else shown; None if it says neither."""
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return None if ticks is None or not packet.time_base else ticks * packet.time_base
+
+
 def rewind(container: InputContainer) -> None:
     """Go to the first packet; a seek to its own time may miss it, as it does in MPEG-PS.
 
@@ -225,10 +231,9 @@ class JoinedClock:
 
     def push(self, packet: Packet) -> list[Packet]:
         """Packets that are ready, their times moved; taken in the order of the file."""
-        stated = packet.dts if packet.dts is not None else packet.pts
-        if stated is None or not packet.time_base:
+        stream, time = packet.stream_index, stated_seconds(packet)
+        if time is None:
             return [packet]
-        stream, time = packet.stream_index, stated * packet.time_base
         piece = self._piece(stream, time)
         end = self._ends.get(stream)
         ready: list[Packet] = []
@@ -245,9 +250,9 @@ class JoinedClock:
         """All that still waits, at the end."""
         if self._waiting:
             first = self._waiting[0]
-            stated = first.dts if first.dts is not None else first.pts
-            assert stated is not None
-            self._join(self._ends[first.stream_index], stated * first.time_base)
+            start = stated_seconds(first)
+            assert start is not None
+            self._join(self._ends[first.stream_index], start)
         return self._released()
 
     def _piece(self, stream: int, time: Fraction) -> int:

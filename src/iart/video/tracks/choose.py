@@ -52,7 +52,7 @@ class SourceStart:
         video: the stream that is enlarged.
         streams: the others, but for those that were dropped.
         packets: up to three of each of them, by index.
-        picture: the first one, if it was asked for and can be decoded.
+        picture: the first one, if it can be decoded.
     """
 
     container: InputContainer
@@ -62,16 +62,13 @@ class SourceStart:
     picture: VideoFrame | None = None
 
 
-def read_start(
-    source: InputContainer, video_index: int, drop: Collection[str] = (), *, picture: bool = False
-) -> SourceStart:
+def read_start(source: InputContainer, video_index: int, drop: Collection[str] = ()) -> SourceStart:
     """Read the first packets of every stream, as far as the beginning of the file has them.
 
     Args:
         source: just opened.
         video_index: stream index of the video that is enlarged.
         drop: kinds or stream indices to leave out, see `KINDS`.
-        picture: whether to decode the first picture.
 
     Raises:
         OptionsError: `drop` names something that is not there.
@@ -88,16 +85,16 @@ def read_start(
     wanted = [s.index for s in others if s.index in found and kind_of(s) != "attachment"]
     read, first = 0, None
     try:
-        for packet in source.demux() if picture or found else ():
+        for packet in source.demux():
             read += packet.size
             packets = found.get(packet.stream_index)
             if packets is not None and packet.size and len(packets) < 3:
                 packets.append(packet)
-            if picture and first is None and packet.stream_index == video_index:
+            if first is None and packet.stream_index == video_index:
                 with suppress(av.error.FFmpegError):
                     first = next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
             has_all = all(len(found[index]) == 3 for index in wanted)
-            if read > _PROBED_BYTES or (has_all and not (picture and first is None)):
+            if read > _PROBED_BYTES or (has_all and first is not None):
                 break
     except av.error.FFmpegError:
         pass  # damage is the reader's to report; trials run with what there is

@@ -16,6 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
+from iart.video.read.timing import stated_seconds
 from iart.video.tracks.plan import TrackPlan
 
 _ASS_HEADER = b"""[Script Info]
@@ -61,7 +62,7 @@ class Converter:
 
     def convert(self, packet: Packet) -> list[Packet]:
         """Packets for the output, in its clock; the given packet may be changed and returned."""
-        raise NotImplementedError
+        return []
 
     def flush(self) -> list[Packet]:
         """Packets that were held back, at the end."""
@@ -73,20 +74,18 @@ class Converter:
         A clock too coarse for samples makes sound jitter: within `tolerance` seconds of where
         the packet before ended, it continues there.
         """
-        given = packet.dts if packet.dts is not None else packet.pts
+        given, expected = stated_seconds(packet), self._expected
         rate = self.plan.sample_rate
-        base = packet.time_base
-        if given is None or base is None:
-            position = self._expected if self._expected is not None else Fraction(0)
+        if given is None:
+            position = Fraction(0) if expected is None else expected
         else:
-            position = given * base + self.shift
-            expected = self._expected
+            position = given + self.shift
             if tolerance and expected is not None and abs(position - expected) < tolerance:
                 position = expected
         if rate and samples:
             self._expected = position + Fraction(samples, rate)
         else:
-            self._expected = position + (packet.duration or 0) * (base or 0)
+            self._expected = position + (packet.duration or 0) * (packet.time_base or 0)
         return position
 
     def _stamp(self, packet: Packet, position: Fraction, delay: Fraction, length: Fraction) -> None:
@@ -237,17 +236,13 @@ class TextConverter(Converter):
 
 
 class AttachmentConverter(Converter):
-    """A file in the header: a font, a cover. No packets."""
+    """A file in the header: a font, a cover. Its packets become nothing."""
 
     def __init__(self, plan: TrackPlan, output: OutputContainer) -> None:
         """Attach the plan's payload."""
         metadata = plan.metadata
         stream = output.add_attachment(metadata["filename"], metadata["mimetype"], plan.attached)
         super().__init__(plan, stream, Fraction(0))
-
-    def convert(self, packet: Packet) -> list[Packet]:
-        """Nothing: the payload is in the header."""
-        return []
 
 
 def open_converter(

@@ -11,7 +11,7 @@ from av.packet import Packet
 from av.stream import Discard
 
 from iart.video.frame import Loss
-from iart.video.read.timing import JoinedClock, is_seekable, is_timed_by_order
+from iart.video.read.timing import JoinedClock, is_seekable, is_timed_by_order, stated_seconds
 from iart.video.tracks.convert import Converter
 
 _MARGIN_SECONDS = 10
@@ -105,10 +105,10 @@ class TrackCopier:
             self._output.mux(converted)
 
     def _time(self, packet: Packet) -> Fraction | None:
-        given = packet.dts if packet.dts is not None else packet.pts
-        if given is None or packet.time_base is None:
+        time = stated_seconds(packet)
+        if time is None:
             return None
-        self._now = given * packet.time_base + self._shift
+        self._now = time + self._shift
         return self._now
 
     def _read(self) -> Iterator[Packet]:

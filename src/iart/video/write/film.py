@@ -106,7 +106,7 @@ def plan_film(
         if like.container != "images" and like.tracks:
             with explained(f"cannot read '{like.path}' again"):
                 source = stack.enter_context(open_source(like.path))
-                start = read_start(source, like.stream_index, drop, picture=True)
+                start = read_start(source, like.stream_index, drop)
         with suppress(OutputError):
             return _tried(plan, start, like)
         # which part is to blame?

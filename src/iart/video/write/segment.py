@@ -17,13 +17,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.packet import Packet
-from av.video.plane import VideoPlane
 
 from iart.errors import OutputError
-from iart.files.complete import sync, write_json
-from iart.pictures.color import color_for, tag_color
+from iart.files.complete import replacing, write_json
+from iart.pictures.color import color_for, plane_rows, tag_color
 from iart.video.frame import Frame
 from iart.video.write.encoder import Encode, Slot
 
@@ -66,18 +64,12 @@ class KeptPictures:
             OSError: the disk refuses.
         """
         self._place.mkdir(exist_ok=True)
-        part = self.folder / f"{number:08d}.{os.getpid()}.part"
         same = self._blank()
-        try:
-            for target, source in zip(same.planes, picture.planes, strict=True):
-                width = min(target.line_size, source.line_size)
-                _rows(target)[:, :width] = _rows(source)[: target.height, :width]
-            part.write_bytes(zlib.compress(b"".join(map(bytes, same.planes)), _FASTEST))
-            sync(part)
-            part.replace(self._path(number))
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        for target, source in zip(same.planes, picture.planes, strict=True):
+            width = min(target.line_size, source.line_size)
+            plane_rows(target)[:, :width] = plane_rows(source)[: target.height, :width]
+        with replacing(self._path(number)) as file:
+            file.write(zlib.compress(b"".join(map(bytes, same.planes)), _FASTEST))
 
     def load(self, number: int) -> av.VideoFrame:
         """A picture as it was when it was saved.
@@ -115,11 +107,6 @@ class KeptPictures:
     def _blank(self) -> av.VideoFrame:
         shape = self.encode.shape
         return av.VideoFrame(shape.width, shape.height, self.encode.encoding.pixel_format)
-
-
-def _rows(plane: VideoPlane) -> np.ndarray:
-    """The plane's own memory, padding at line ends included."""
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
 
 
 @dataclass(frozen=True, slots=True)
