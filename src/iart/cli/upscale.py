@@ -94,8 +94,7 @@ def upscale(
         from iart.upscaling.film.preview import preview_video
         from iart.upscaling.film.request import UpscaleRequest
         from iart.upscaling.film.run import run
-        from iart.upscaling.film.stream import is_stream, run_stream
-        from iart.video.stream import STREAM
+        from iart.upscaling.film.stream import STREAM, is_stream, run_stream
 
         if output is None and options["overwrite"]:
             raise OptionsError("name the output to replace: pass -o with --overwrite")

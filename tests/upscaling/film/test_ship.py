@@ -12,12 +12,12 @@ import pytest
 
 from iart.errors import InputError, OutputError
 from iart.model.bicubic import Bicubic
-from iart.upscaling.film import ship
+from iart.upscaling.film import spread
 from iart.upscaling.film.claims import Claims
 from iart.upscaling.film.job import JOB_FILE, open_job, source_fingerprint
 from iart.upscaling.film.plan import plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
-from iart.upscaling.film.ship import Shipment
+from iart.upscaling.film.spread import Shipment
 from iart.upscaling.film.worker import Work
 from tests.video.clips import make_scenes, picture, save_image
 
@@ -29,8 +29,8 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The disk of another machine; files have many pieces."""
     folder = tmp_path / "there"
     folder.mkdir()
-    monkeypatch.setattr(ship, "PIECE_BYTES", 1000)
-    monkeypatch.setattr(ship, "scratch", lambda run, name: nullcontext(folder))  # which asks Ray
+    monkeypatch.setattr(spread, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(spread, "scratch", lambda run, name: nullcontext(folder))  # which asks Ray
     return folder
 
 
@@ -77,7 +77,7 @@ def test_the_source_goes_in_pieces_and_segments_come_back(make, tmp_path: Path, 
         claims = Claims(work.store, lambda frames: None)
         share(shipment, claims)
         assert files(work) == here
-        assert max(len(content) for content in here.values()) > 2 * ship.PIECE_BYTES
+        assert max(len(content) for content in here.values()) > 2 * spread.PIECE_BYTES
     assert claims.are_all_given
     left = [path for path in there.rglob("*") if path.is_file()]
     assert {path.read_bytes() for path in left} >= {f.path.read_bytes() for f in shipment.files}

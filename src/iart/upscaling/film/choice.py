@@ -18,9 +18,9 @@ from torch import nn
 from iart.device import threads_per_process
 from iart.upscaling.film.request import AUTO, UpscaleRequest
 from iart.upscaling.film.run import LoadModel
+from iart.upscaling.film.stream import STREAM
 from iart.video.frame import VideoInfo
 from iart.video.open import open_video
-from iart.video.stream import STREAM
 from iart.weights import load_model
 
 CLEAN, RESTORING = "light", "dvd"
