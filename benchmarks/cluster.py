@@ -29,12 +29,12 @@ from iart.model.bicubic import Bicubic
 from iart.parallel.cluster import Cluster
 from iart.parallel.processes import Answer
 from iart.parallel.workers import Actor, ClusterWorkers
-from iart.upscaling.film.claims import Claim, Claims, Done
 from iart.upscaling.film.job import End
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.run import run
 from iart.upscaling.film.segments import LONGEST, PictureStore
 from iart.upscaling.film.spread import Spread, describe, loader
+from iart.upscaling.film.worker import Claim, Claims, Done
 from iart.video.write.image_series import PicturePlan
 
 HOSTS = 8

@@ -24,7 +24,7 @@ MAX_CORE_LINES = 5000
 
 # From the ground up: a room may import from the floors below its own, and from itself.
 FLOORS = (
-    {"errors", "progress", "runtime", "version"},
+    {"errors", "runtime", "version"},
     {"files", "pictures", "device", "graphs"},
     {"parallel", "reports"},
     {"video", "model"},

@@ -27,10 +27,9 @@ from iart.data.degradation.codec import pack, to_ycc
 from iart.files.complete import Destination, complete_file, make_folder
 from iart.pictures.degrade import degrade_bi, to_uint8
 from iart.pictures.scores import psnr, ssim
-from iart.progress import Progress
 from iart.reports.details import sheet
 from iart.upscaling.film.choice import AUTO, Models
-from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.request import Progress, UpscaleRequest
 from iart.upscaling.film.run import upscale_video
 from iart.video.filters import FilterChain
 from iart.video.frame import Crop

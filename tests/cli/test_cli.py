@@ -16,8 +16,13 @@ from typer.testing import CliRunner, Result
 from iart import cli
 from iart.cli import console
 from iart.model import IART
-from iart.progress import Progress
-from iart.upscaling.film.request import AUTO, UpscaleOptions, UpscaleRequest, options_of_requests
+from iart.upscaling.film.request import (
+    AUTO,
+    Progress,
+    UpscaleOptions,
+    UpscaleRequest,
+    options_of_requests,
+)
 from iart.upscaling.film.run import upscale_video
 from iart.video.open import open_video
 from iart.weights import convert, load_model, read_metadata, read_model, save_model

@@ -8,7 +8,7 @@ import pytest
 
 from iart.cli.console import describe_progress
 from iart.errors import InputError
-from iart.progress import Progress
+from iart.upscaling.film.request import Progress
 from iart.web.folder import Folder
 from iart.web.jobs import Job, Jobs
 from tests.processes import wait_until

@@ -10,7 +10,7 @@ from typer import Exit, Option
 from iart.cli.console import progress_display, say
 from iart.cli.flags import one_of
 from iart.errors import IARTError
-from iart.progress import Progress, UpscaleResult
+from iart.upscaling.film.request import Progress, UpscaleResult
 
 if TYPE_CHECKING:
     from iart.upscaling.film.request import UpscaleRequest

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from iart.errors import IARTError
-from iart.progress import Progress
+from iart.upscaling.film.request import Progress
 
 LINE_EVERY_SECONDS = 10.0
 INTERRUPTED = 130

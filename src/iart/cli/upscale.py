@@ -38,9 +38,8 @@ from iart.runtime import cpu_threads
 from iart.upscaling.film.request import AUTO
 
 if TYPE_CHECKING:
-    from iart.progress import UpscaleResult
     from iart.upscaling.film.forecast import Forecast
-    from iart.upscaling.film.request import UpscaleRequest
+    from iart.upscaling.film.request import UpscaleRequest, UpscaleResult
 
 
 @with_options()

@@ -30,8 +30,8 @@ from iart.compare.matching import MatchedVideos
 from iart.errors import OptionsError, OutputError
 from iart.files.complete import PendingOutput, make_folder, writing
 from iart.pictures.degrade import to_uint8
-from iart.progress import Progress
 from iart.reports.details import fitted, font_of
+from iart.upscaling.film.request import Progress
 from iart.video.write.writer import VideoWriter, is_folder
 
 ENDINGS = (".png", ".svg", ".html")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from iart.errors import OutputError
-from iart.files.names import FRAMES, hidden_name, replaced_name, temporary_name
+from iart.files.names import FRAMES, replaced_name, temporary_name
 
 
 @contextmanager
@@ -123,10 +123,6 @@ class Destination:
             raise _no_folder(final)
         self.final = final_name(final, folder=folder)
 
-    def hidden(self, ending: str) -> Path:
-        """A name beside the final one, see `hidden_name`."""
-        return hidden_name(self.final, ending)
-
     def not_writable(self, error: OSError) -> OutputError:
         """What to tell when nothing can be made beside the final name."""
         return OutputError(
@@ -145,7 +141,12 @@ class Destination:
         if not self._folder:
             sync(part)
         try:
-            self._rename(part)
+            if self._folder:
+                self._rename_folder(part)
+            elif self._overwrite:
+                part.replace(self.final)
+            else:
+                self._rename_to_free_name(part)
         except FileExistsError:
             raise OutputError(
                 f"cannot write '{self.final}': something of that name appeared while this run was"
@@ -175,14 +176,6 @@ class Destination:
             raise OutputError(
                 f"cannot write '{self.final}': it exists; pass --overwrite to replace it"
             )
-
-    def _rename(self, part: Path) -> None:
-        if self._folder:
-            self._rename_folder(part)
-        elif self._overwrite:
-            part.replace(self.final)
-        else:
-            self._rename_to_free_name(part)
 
     def _rename_folder(self, part: Path) -> None:
         replaced = replaced_name(self.final)

@@ -33,7 +33,10 @@ def scratch(run: str, name: str) -> Iterator[Path]:
         OutputError: another user has taken its name.
         OSError: the disk refuses.
     """
-    base = _base()
+    base = _place()
+    base.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours(base):
+        raise OutputError(f"cannot use '{base}': it belongs to another user")
     with ExitStack() as stack:
         with locked(base / "lock") as can_lock:
             if can_lock:  # else nothing tells what is in use
@@ -56,14 +59,6 @@ def remove(run: str, name: str = "") -> None:
 def machine_mark() -> str:
     """Stands for this machine in names of files: a hash, as machines' names are long and alike."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _base() -> Path:
-    base = _place()
-    base.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours(base):
-        raise OutputError(f"cannot use '{base}': it belongs to another user")
-    return base
 
 
 def _place() -> Path:

@@ -4,6 +4,7 @@ import glob
 import stat
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from iart.errors import InputError
@@ -44,17 +45,14 @@ def open_video(
         InputError: see `VideoReader` and `ImageReader`.
         OptionsError: likewise.
     """
-
-    def images(source: str | Path | Sequence[str | Path]) -> ImageReader:
-        return ImageReader(
-            source,
-            rate=rate,
-            scenes=scenes,
-            crop=crop,
-            start_seconds=start_seconds,
-            end_seconds=end_seconds,
-        )
-
+    images = partial(
+        ImageReader,
+        rate=rate,
+        scenes=scenes,
+        crop=crop,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+    )
     if not isinstance(source, str | Path):
         return images(source)
     if not str(source):

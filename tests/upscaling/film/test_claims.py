@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from iart.errors import DeviceError
-from iart.upscaling.film.claims import MOST_LOSSES, Claim, Claims, Done
 from iart.upscaling.film.job import End
 from iart.upscaling.film.segments import PictureStore
+from iart.upscaling.film.worker import MOST_LOSSES, Claim, Claims, Done
 from iart.video.write.image_series import PicturePlan
 
 

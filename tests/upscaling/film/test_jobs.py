@@ -26,11 +26,11 @@ from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
 from iart.files.complete import Destination
 from iart.files.locks import locked
 from iart.model.bicubic import Bicubic
-from iart.progress import Progress
 from iart.upscaling.clip import Step
 from iart.upscaling.film import job
 from iart.upscaling.film.choice import Models
 from iart.upscaling.film.job import KEPT_NOTES, End, finished_before, note_finished, open_job
+from iart.upscaling.film.request import Progress
 from iart.upscaling.film.run import upscale_video
 from iart.upscaling.film.worker import _Share
 from iart.video.frame import Frame

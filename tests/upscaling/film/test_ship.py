@@ -13,12 +13,11 @@ import pytest
 from iart.errors import InputError, OutputError
 from iart.model.bicubic import Bicubic
 from iart.upscaling.film import spread
-from iart.upscaling.film.claims import Claims
 from iart.upscaling.film.job import JOB_FILE, open_job, source_fingerprint
 from iart.upscaling.film.plan import plan_upscale
 from iart.upscaling.film.request import UpscaleRequest
 from iart.upscaling.film.spread import Shipment
-from iart.upscaling.film.worker import Work
+from iart.upscaling.film.worker import Claims, Work
 from tests.video.clips import make_scenes, picture, save_image
 
 FRAMES = 100

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
 from iart.model.bicubic import Bicubic
-from iart.progress import Progress
 from iart.upscaling.clip import upscale
+from iart.upscaling.film.request import Progress
 from iart.upscaling.film.run import upscale_video
 from iart.video.frame import Frame
 from iart.video.open import open_video

@@ -164,7 +164,8 @@ def plan_color(
         choice = "bt709" if can and is_hd(*size) and not is_folder else "keep"
     if choice == "keep":
         return source
-    target = {"bt709": _BT709, "bt601": _bt601_of(info), "bt2020": _BT2020}[choice]
+    bt601 = _BT601[5 if source.primaries == 5 or info.rate in (25, 50) else 6]  # lines: 625 or 525
+    target = {"bt709": _BT709, "bt601": bt601, "bt2020": _BT2020}[choice]
     if not can_convert(source.primaries, target.primaries, source.transfer):
         raise OptionsError(
             f"colours of '{info.path.name}' (primaries {source.primaries}, transfer"
@@ -177,11 +178,6 @@ def plan_color(
         matrix=RGB if source.matrix == RGB else target.matrix,
         full_range=source.full_range,
     )
-
-
-def _bt601_of(info: VideoInfo) -> Color:
-    """The form for 625 or for 525 lines."""
-    return _BT601[5 if info.color.primaries == 5 or info.rate in (25, 50) else 6]
 
 
 def check_hdr(info: VideoInfo, choice: str, pixel_format: str) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def open_job(
         OutputError: another run works on the output, its folder is not writable, or the job that is
             there belongs to another command.
     """
-    folder = place.hidden(".job")
+    folder = _folder_of(place.final)
     with ExitStack() as lock:
         try:
             folder.mkdir(exist_ok=True)
@@ -179,6 +179,10 @@ class Job:
         self.is_placed = True
 
 
+def _folder_of(final: Path) -> Path:
+    return hidden_name(final, ".job")
+
+
 def _clear(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.name == "lock":
@@ -197,7 +201,7 @@ def begun_segments(
     Raises:
         OutputError: the job that is there belongs to another command.
     """
-    folder = place.hidden(".job")
+    folder = _folder_of(place.final)
     known = _read(folder / JOB_FILE)
     if known is not None and known != dict(identity) and not overwrite:
         raise OutputError(_refusal(place, known, identity))
@@ -216,7 +220,7 @@ def take_up_placed(final: Path, identity: Mapping[str, str]) -> End | None:
     Returns:
         What the output holds; None if there was no such run, or it was of another command.
     """
-    folder = hidden_name(final, ".job")
+    folder = _folder_of(final)
     end = _read(folder / "end.json")
     if end is None or not final.exists():
         return None

@@ -22,11 +22,10 @@ from iart.files.names import frames_of
 from iart.model import IART
 from iart.model.upsample import SCALE
 from iart.pictures.resize import imresize
-from iart.progress import Progress
 from iart.upscaling.budget import Tiling
 from iart.upscaling.clip import upscale, upscale_frames
 from iart.upscaling.film.plan import encoding_of, open_source, plan_upscale
-from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.request import Progress, UpscaleRequest
 from iart.video.frame import Frame, VideoInfo
 from iart.video.write.writer import VideoWriter, is_folder
 

@@ -1,4 +1,4 @@
-"""What is asked for when a video is enlarged: every option once, with its help and its default.
+"""What is asked for when a video is enlarged, every option with its help; and what is told of it.
 
 `UpscaleRequest` is what the keywords of `iart.upscale_video`, the flags of `iart upscale` and the
 identity of a job come from. Nothing here needs PyTorch or FFmpeg, so that `--help` comes at once.
@@ -14,6 +14,7 @@ from iart.upscaling.windows import WINDOW, check_windows, usual_overlap
 
 if TYPE_CHECKING:
     from iart.video.frame import Crop
+
 
 Source = str | Path | Sequence[str | Path]
 """A file that FFmpeg reads, a folder of images, a pattern such as "shot/*.png", or a list of
@@ -201,6 +202,42 @@ class UpscaleRequest:
         options = {name: getattr(self, name) for name in options_of_requests()}
         del options["overwrite"]
         return {name: str(value) for name, value in (options | {"drop": tuple(self.drop)}).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upscale has come.
+
+    Attributes:
+        frames_done: frames handed to the writer, by this run and those that it goes on from.
+        frame_count: frames expected in all, an estimate; None if nothing tells.
+        elapsed_seconds: since this run began.
+        frames_before: those of `frames_done` that runs before this one have done.
+    """
+
+    frames_done: int
+    frame_count: int | None
+    elapsed_seconds: float
+    frames_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleResult:
+    """What an upscale has written.
+
+    Attributes:
+        output: the file or folder written.
+        frames: number of frames written, as many as were read.
+        seconds: that this run took.
+        notes: what had to be converted on the way, one line each.
+        is_new: whether this run made it; False if it was finished before.
+    """
+
+    output: Path
+    frames: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    is_new: bool = True
 
 
 def absolute(source: Source) -> Source:

@@ -17,8 +17,6 @@ from torch import nn
 from iart.errors import DamagedInputError, IARTError, InputError, OutputError
 from iart.files.complete import final_name
 from iart.parallel.processes import Processes
-from iart.progress import Progress, UpscaleResult
-from iart.upscaling.film.claims import Claims, Message
 from iart.upscaling.film.job import (
     CONTENT,
     End,
@@ -30,10 +28,16 @@ from iart.upscaling.film.job import (
     take_up_placed,
 )
 from iart.upscaling.film.plan import UpscalePlan, plan_upscale
-from iart.upscaling.film.request import Source, UpscaleOptions, UpscaleRequest
+from iart.upscaling.film.request import (
+    Progress,
+    Source,
+    UpscaleOptions,
+    UpscaleRequest,
+    UpscaleResult,
+)
 from iart.upscaling.film.segments import PictureStore, assemble_film
 from iart.upscaling.film.spread import Spread
-from iart.upscaling.film.worker import Work
+from iart.upscaling.film.worker import Claims, Message, Work
 from iart.video.frame import Loss
 from iart.video.read.describe import describe_loss
 from iart.video.read.image_series import ImageReader

@@ -27,7 +27,6 @@ from iart.files.locks import locked
 from iart.parallel.scratch import scratch
 from iart.parallel.workers import ClusterWorkers, WorkerLostError
 from iart.upscaling.budget import Tiling, device_of
-from iart.upscaling.film.claims import Claims, Message
 from iart.upscaling.film.job import (
     JOB_FILE,
     model_fingerprint,
@@ -38,7 +37,7 @@ from iart.upscaling.film.job import (
 from iart.upscaling.film.plan import UpscalePlan, film_tiling
 from iart.upscaling.film.request import Source, UpscaleRequest
 from iart.upscaling.film.segments import SHORTEST
-from iart.upscaling.film.worker import Work
+from iart.upscaling.film.worker import Claims, Message, Work
 from iart.weights import load_model
 from iart.weights.load import from_anywhere
 

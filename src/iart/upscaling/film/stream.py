@@ -26,12 +26,11 @@ from iart.errors import InputError, OptionsError, OutputError
 from iart.parallel.pipeline import read_ahead, write_behind
 from iart.pictures.color import color_for, layout_of
 from iart.pictures.color_tags import ColorTags, resolve_color
-from iart.progress import Progress, UpscaleResult
 from iart.upscaling.budget import device_of
 from iart.upscaling.clip import upscale_frames
 from iart.upscaling.film.conform import check_hdr, plan_conform
 from iart.upscaling.film.plan import encoding_of, open_source, resolved
-from iart.upscaling.film.request import UpscaleRequest
+from iart.upscaling.film.request import Progress, UpscaleRequest, UpscaleResult
 from iart.upscaling.film.run import check_damage
 from iart.upscaling.film.worker import CONFORM_BEHIND, READ_AHEAD
 from iart.video.frame import Crop, Frame, Loss, VideoInfo

@@ -137,7 +137,9 @@ class ImageReader(AbstractContextManager["ImageReader"]):
                 image, alpha = decoded.rgb(), decoded.alpha() if self.info.alpha else None
             except (FFmpegError, InputError, OSError) as error:
                 if index >= first:
-                    self._lose(index, path, error)
+                    reason = getattr(error, "strerror", None) or error
+                    reason = f"'{path.name}' cannot be decoded: {reason}"
+                    self.losses.append(Loss(index / self._rate, (index + 1) / self._rate, reason))
                 continue
             if decoded.size != self._size:
                 raise _sizes_differ(self._paths[0], self._size, path, decoded.size)
@@ -155,10 +157,6 @@ class ImageReader(AbstractContextManager["ImageReader"]):
         first = 0 if start is None else max(0, math.ceil(start * self._rate))
         last = len(self._paths) if end is None else max(0, math.ceil(end * self._rate))
         return first, min(last, len(self._paths))
-
-    def _lose(self, index: int, path: Path, error: Exception) -> None:
-        reason = f"'{path.name}' cannot be decoded: {getattr(error, 'strerror', None) or error}"
-        self.losses.append(Loss(index / self._rate, (index + 1) / self._rate, reason))
 
     def _read_info(self) -> VideoInfo:
         reason: Exception | None = None

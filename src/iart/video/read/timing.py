@@ -50,15 +50,12 @@ class LossLog:
             if until is None or until < start or end < other.start_seconds:
                 apart.append(other)
                 continue
-            reason, certain = _both(other.reason, reason), certain or other.certain
+            reasons = dict.fromkeys([*other.reason.split("; "), *reason.split("; ")])
+            reason = "; ".join(list(reasons)[:_MAX_REASONS])
+            certain = certain or other.certain
             start, end = min(start, other.start_seconds), max(end, until)
         apart.append(Loss(start, end, reason, certain))
         self.losses[:] = sorted(apart, key=lambda loss: loss.start_seconds)
-
-
-def _both(first: str, second: str) -> str:
-    reasons = list(dict.fromkeys([*first.split("; "), *second.split("; ")]))
-    return "; ".join(reasons[:_MAX_REASONS])
 
 
 class Clock:

@@ -167,7 +167,10 @@ def move_timecode(
     hours, minutes, seconds, frames = (int(found[group]) for group in (1, 2, 3, 5))
     is_dropping = found[4] != ":"
     drops = is_dropping and fps in _DROPPING and rate.denominator != 1
-    number = _frame_number(hours * 60 + minutes, seconds, frames * fps // given_fps, fps, drops)
+    minutes += 60 * hours
+    number = (minutes * 60 + seconds) * fps + frames * fps // given_fps
+    if drops:
+        number -= _dropped(fps) * (minutes - minutes // 10)
     moved = _timecode(number + math.ceil(elapsed * rate), fps, drops)
     if is_dropping and not drops:
         return moved, (
@@ -180,11 +183,6 @@ def move_timecode(
 def _dropped(fps: int) -> int:
     """Numbers that are left out at the start of every minute but each tenth."""
     return fps // 15
-
-
-def _frame_number(minutes: int, seconds: int, frames: int, fps: int, drops: bool) -> int:
-    count = (minutes * 60 + seconds) * fps + frames
-    return count - _dropped(fps) * (minutes - minutes // 10) if drops else count
 
 
 def _timecode(number: int, fps: int, drops: bool) -> str:
