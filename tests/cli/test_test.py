@@ -14,7 +14,7 @@ from iart.cli.measure import score
 from iart.evaluate.benchmark import run
 from iart.evaluate.protocol import protocol_names
 from iart.evaluate.results import Record, from_json
-from iart.files.locks import locked
+from iart.files.complete import locked
 from tests.cli.test_cli import keywords
 from tests.evaluate.made import make_data, make_protocol
 from tests.processes import start_iart, wait_until

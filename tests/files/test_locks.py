@@ -8,12 +8,12 @@ from pathlib import Path
 import filelock
 import pytest
 
-from iart.files.locks import locked
+from iart.files.complete import locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from iart.files.locks import locked
+from iart.files.complete import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

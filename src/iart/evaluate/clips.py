@@ -15,9 +15,8 @@ from iart.data.pairs import SCALE, read_clip_list
 from iart.data.prepare import degrade_folder, is_made
 from iart.errors import DataError, InputError, OptionsError
 from iart.evaluate.protocol import Protocol
-from iart.files.complete import writing
+from iart.files.complete import locked, writing
 from iart.files.images import image_size
-from iart.files.locks import locked
 from iart.video.read.image_series import find_images
 from iart.weights.tensorfile import some
 

@@ -27,8 +27,7 @@ from pydantic import AfterValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from iart.errors import OutputError
 from iart.evaluate.clips import Clip
-from iart.files.complete import complete_file, writing
-from iart.files.locks import locked
+from iart.files.complete import complete_file, locked, writing
 
 TEMPORAL = "tof"  # the name of `ClipRecord.temporal` among the means
 FLICKER, TLP = "flicker", "tlp"

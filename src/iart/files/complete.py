@@ -1,4 +1,4 @@
-"""Output that gets its final name only when it is complete.
+"""Output that gets its final name only when it is complete; and locks between processes.
 
 Work goes to a hidden name beside the final one, in the same file system; at a clean end it is
 renamed. Nothing is ever left or changed under the final name by a run that fails, and two runs that
@@ -325,3 +325,40 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """A lock file that no other process, and nobody else in this one, holds while the block lasts.
+
+    The system frees the locks of a process that ends, however it ends.
+
+    Where the file system has no locks, as on some network shares, every lock is granted; what the
+    block is given tells whether it is held in truth.
+
+    Args:
+        path: of the lock file, which is made if missing and may be removed by the holder.
+        wait: until it is free.
+
+    Raises:
+        BlockingIOError: it is held and `wait` is not set.
+        OSError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout  # takes a while to import
+
+    path.touch()  # what cannot be made is told apart from what cannot be locked
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise BlockingIOError(errno.EAGAIN, f"another process holds '{path}'") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()

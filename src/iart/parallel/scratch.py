@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from iart.errors import OutputError
-from iart.files.locks import locked
+from iart.files.complete import locked
 
 
 @contextmanager

@@ -147,7 +147,8 @@ _LUMA_WEIGHTS = {
     10: (0.2627, 0.0593),
 }
 
-_LUMA_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}
+MATRIX_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}
+"""The matrix that belongs to primaries."""
 
 
 def is_supported(matrix: int) -> bool:
@@ -192,7 +193,7 @@ def color_for(pixel_format: str, color: Color) -> Color:
     if layout.kind == "rgb":
         return Color(primaries, color.transfer, RGB, full_range=True)
     if matrix == RGB:
-        matrix, full = _LUMA_OF_PRIMARIES.get(primaries, 1), layout.kind == "grey"
+        matrix, full = MATRIX_OF_PRIMARIES.get(primaries, 1), layout.kind == "grey"
     return Color(
         primaries, color.transfer, matrix, full_range=full or layout.jpeg or layout.floating
     )

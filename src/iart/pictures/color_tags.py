@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.errors import OptionsError
-from iart.pictures.color import RGB, UNSPECIFIED, Color, layout_of
+from iart.pictures.color import MATRIX_OF_PRIMARIES, RGB, UNSPECIFIED, Color, layout_of
 
 PRIMARIES = {
     1: "bt709",
@@ -77,7 +77,6 @@ _FULL = 2  # AVCOL_RANGE_JPEG
 _LIMITED = 1  # AVCOL_RANGE_MPEG
 _SD_MAX_HEIGHT, _SD_MAX_WIDTH = 576, 1279
 _PRIMARIES_OF_MATRIX = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9, 10: 9}
-_MATRIX_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}
 _TRANSFER_OF_PRIMARIES = {1: 1, 4: 4, 5: 6, 6: 6, 7: 7, 9: 14}
 
 
@@ -149,7 +148,7 @@ def resolve_color(
     if primaries is None:
         primaries = _PRIMARIES_OF_MATRIX.get(matrix or guess, guess)
     if matrix is None:
-        matrix = _MATRIX_OF_PRIMARIES.get(primaries, guess)
+        matrix = MATRIX_OF_PRIMARIES.get(primaries, guess)
     if transfer is None:
         transfer = _TRANSFER_OF_PRIMARIES.get(primaries, 1)
     full = tags.range == _FULL or layout.jpeg

@@ -23,8 +23,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from iart.errors import DamagedInputError, DeviceError, InputError, OutputError
-from iart.files.complete import Destination
-from iart.files.locks import locked
+from iart.files.complete import Destination, locked
 from iart.model.bicubic import Bicubic
 from iart.upscaling.clip import Step
 from iart.upscaling.film import job

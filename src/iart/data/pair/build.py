@@ -29,8 +29,7 @@ from iart.data.pair.framing import framings
 from iart.data.pair.moments import find_course, speeds_of
 from iart.data.pair.report import report
 from iart.errors import DataError, OptionsError, OutputError
-from iart.files.complete import complete_file, make_folder, write_json, writing
-from iart.files.locks import locked
+from iart.files.complete import complete_file, locked, make_folder, write_json, writing
 from iart.files.names import temporary_name
 
 _SETTINGS = "pairs.json"

@@ -29,8 +29,7 @@ import torch
 from torch import nn
 
 from iart.errors import IARTError, InputError, OutputError
-from iart.files.complete import Destination, write_json
-from iart.files.locks import locked
+from iart.files.complete import Destination, locked, write_json
 from iart.files.names import hidden_name, replaced_name
 from iart.upscaling.budget import Tiling
 from iart.upscaling.film.request import Source

@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from iart.errors import DeviceError, InputError, OutputError, WeightsError
-from iart.files.complete import sync, writing
-from iart.files.locks import locked
+from iart.files.complete import locked, sync, writing
 from iart.parallel.scratch import scratch
 from iart.parallel.workers import ClusterWorkers, WorkerLostError
 from iart.upscaling.budget import Tiling, device_of

@@ -150,7 +150,10 @@ def add_video(output: OutputContainer, encoding: Encoding, shape: Shape) -> Vide
     Raises:
         OutputError: the encoder refuses; says why.
     """
-    refused = f"{encoding.encoder} refuses {_wanted(encoding, shape)}"
+    shown = {k: v for k, v in encoding.options.items() if k in ("crf", "cq", "preset", "profile")}
+    options = "".join(f", {key} {value}" for key, value in shown.items())
+    wanted = f"{shape.width}x{shape.height} {encoding.pixel_format}{options}"
+    refused = f"{encoding.encoder} refuses {wanted}"
     if is_nvenc(encoding.encoder):
         refused = f"NVIDIA's encoder cannot be used here: {refused}"
     with explained(refused, "; pass another --codec" if is_nvenc(encoding.encoder) else ""):
@@ -199,9 +202,3 @@ def _told(logs: list[tuple[int, str, str]]) -> str:
     encoders = [text for name, text in errors if name in _ENCODERS]
     words = encoders[:1] or [text for _, text in errors[-1:]]
     return words[0].rstrip(".") if words else ""
-
-
-def _wanted(encoding: Encoding, shape: Shape) -> str:
-    shown = {k: v for k, v in encoding.options.items() if k in ("crf", "cq", "preset", "profile")}
-    options = "".join(f", {key} {value}" for key, value in shown.items())
-    return f"{shape.width}x{shape.height} {encoding.pixel_format}{options}"
