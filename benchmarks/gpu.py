@@ -6,10 +6,10 @@ writes OUTPUT.md, a Markdown table, and OUTPUT.json. It needs this checkout and 
 no data. Rows are golden vectors and the tests of kernels and graphs on the device; flow in several
 ways (milliseconds a frame, both directions; errors in pixels against float64); speed of the
 network (share of the rate of matrix products, and of memory bandwidth), against the plain path, and
-with and without CUDA graphs; a made film
-through `upscale_video`, stage by stage; steps of training; and whether two processes on one device
-give the bytes of one. What fails is a row too, and the exit status is 1 then. `--quick` makes every
-row small: that is how the script is tested on a CPU (`--device cpu --quick`).
+with and without CUDA graphs; a made film through `upscale_video`, stage by stage; steps of
+training, and samples for it; and whether two processes on one device give the bytes of one. What
+fails is a row too, and the exit status is 1 then. `--quick` makes every row small: that is how the
+script is tested on a CPU (`--device cpu --quick`).
 """
 
 import argparse
@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ import torch
 
 import iart
 from iart.bench.measure import load_network, made_clip, measure, now
+from iart.data.clips import load_scenes
+from iart.data.loader import Loader
+from iart.data.scenes import SceneSet
 from iart.device import PRECISIONS, pick_device, pick_precision
 from iart.errors import DeviceError, OutputError
 from iart.model import IART
@@ -46,6 +50,7 @@ from iart.model.kernels.dispatch import BACKENDS, backend_in_use, usable_backend
 from iart.pictures import color
 from iart.runtime import keep_freed_memory
 from iart.train.measure import step_cost
+from iart.train.options.data import SceneOptions
 from iart.train.options.read import read_options
 from iart.upscaling.budget import Tiling, network_bytes
 from iart.upscaling.enlarge import Enlarger
@@ -86,6 +91,8 @@ class Sizes:
     clips: int = 6
     clip_frames: int = 7
     clip_side: int = 48
+    sample_batches: int = 40
+    sample_side: int = 128
     copied_bytes: int = 2**30
     tests: tuple[str, ...] = ()
 
@@ -100,6 +107,8 @@ QUICK = Sizes(
     clips=1,
     clip_frames=2,
     clip_side=8,
+    sample_batches=2,
+    sample_side=32,
     copied_bytes=2**24,
     tests=("-k", "warp or attend_without or trial_tells"),
 )
@@ -544,6 +553,54 @@ def training(report: Report, device: torch.device, sizes: Sizes) -> None:
             report.add("training", what, **figures)
 
 
+def samples(report: Report, device: torch.device, sizes: Sizes) -> None:
+    """Batches of scenes, computed by the loader's threads and by the device: the same ones.
+
+    Processor time is that of the whole process: threads, and the loop that asks the device.
+    """
+    options = read_options(Path("IART_light.yml")).datasets.train
+    assert isinstance(options, SceneOptions)
+    with resources.as_file(resources.files("iart") / "assets" / "demo.mp4") as clip:
+        scenes = load_scenes(clip.parent, include=(clip.name,))
+    training_set = SceneSet(
+        scenes,
+        num_frame=options.num_frame,
+        gt_size=sizes.sample_side,
+        reduce=options.reduce,
+        still_share=options.still_share,
+    )
+    size, count = options.batch_size_per_gpu, sizes.sample_batches
+    workers = min(os.cpu_count() or 1, 8)
+    made: list[list[torch.Tensor]] = []
+    for on_device in (False, True):
+        who = "the device" if on_device else f"{workers} threads"
+        what = f"{size} of {options.num_frame} frames of {sizes.sample_side} pixels, made by {who}"
+        with (
+            report.part("samples", what),
+            Loader(
+                training_set, batch_size=size, seed=0, workers=workers, device=device,
+                on_device=on_device,
+            ) as loader,
+        ):  # fmt: skip
+            batches = iter(loader)
+            warm = [next(batches).gt for _ in range(2)]  # and the threads' lead
+            made.append([gt.cpu() for gt in warm])
+            started, busy = now(device), time.process_time()
+            for _ in range(count):
+                next(batches)
+            seconds, busy = now(device) - started, time.process_time() - busy
+            figures: dict[str, Any] = {
+                "samples/s": size * count / seconds,
+                "ms of processor a sample": 1e3 * busy / (size * count),
+            }
+            if on_device:
+                off = max(float((a - b).abs().max()) for a, b in zip(*made, strict=True))
+                figures["levels off at most"] = round(255 * off)
+                if 255 * off > 1.01:
+                    figures["failed"] = "the device makes other samples"
+            report.add("samples", what, **figures)
+
+
 PARTS: tuple[tuple[str, Callable[[Report, torch.device, Sizes], None]], ...] = (
     ("goldens", lambda report, device, _: goldens(report, device)),
     ("tests", tests),
@@ -554,6 +611,7 @@ PARTS: tuple[tuple[str, Callable[[Report, torch.device, Sizes], None]], ...] = (
     ("upscale", film),
     ("processes", two_processes),
     ("training", training),
+    ("samples", samples),
 )
 
 

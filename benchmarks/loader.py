@@ -3,6 +3,7 @@
     python benchmarks/loader.py              # a sample of 16 frames of 720p, one thread
     python benchmarks/loader.py --steps 8    # also steps of the light model with the loader
     python benchmarks/loader.py --degrade 40 # also degradations, so many of each kind
+    python benchmarks/loader.py --scenes 20  # also batches of scenes, made by threads or the device
 
 Frames are the demo clip enlarged to 720p, so that PNG has real footage to work on.
 
@@ -14,9 +15,10 @@ model takes 0.95 s of processor time, making its 4 scenes 0.06 s, and 4 samples 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,11 +26,13 @@ from PIL import Image
 
 import iart
 from iart.data.augment import degradation_generator
-from iart.data.clips import load_scenes, there_and_back, to_clip
+from iart.data.batches import finished
+from iart.data.clips import Crop, load_scenes, send_crops, there_and_back, to_clip
 from iart.data.degradation.chain import degrade
 from iart.data.degradation.draw import degradation_shares, draw_kind
 from iart.data.degradation.parameters import padded
 from iart.data.loader import Batch, Loader
+from iart.data.motion import Motion, send_motions
 from iart.data.pairs import SCALE, found_pairs
 from iart.data.scenes import SceneSet
 from iart.data.sets import PairedSet, Recipe
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--degrade", type=int, default=0)
+    parser.add_argument("--scenes", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -62,6 +67,8 @@ def main() -> None:
             measure_steps(root, arguments.steps, arguments.workers)
     if arguments.degrade:
         measure_degradations(arguments.degrade)
+    if arguments.scenes:
+        measure_scenes(arguments.scenes)
 
 
 def write_clip(root: Path) -> None:
@@ -131,11 +138,60 @@ def measure_degradations(count: int) -> None:
     print(f"mean over the shares of IART_dvd.yml {1000 * mean:6.1f} ms")
 
 
+def measure_scenes(batches: int) -> None:
+    """Processor time of a sample of the light recipe, by who computes it; all take turns.
+
+    On the meta device nothing is computed: what is packed for it is packed for a GPU, too.
+    """
+    torch.set_num_threads(1)
+    training_set, data = light_scenes()
+    size, cpu, meta = data.batch_size_per_gpu, torch.device("cpu"), torch.device("meta")
+    spent: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        result = work()
+        spent.setdefault(name, []).append((time.process_time() - began) / size)
+        return result
+
+    for first in range(0, size * (batches + 1), size):
+        indices = range(first, first + size)
+        whole = timed("threads: made", lambda i=indices: [training_set.sample(0, n, 0) for n in i])
+        timed("threads: stacked", lambda whole=whole: finished(whole, cpu))
+        drawn = timed("device: drawn", lambda i=indices: [training_set.begin(0, n, 0) for n in i])
+        timed("device: packed", lambda drawn=drawn: packed(drawn, meta))
+        timed("device: packed and computed, by the CPU", lambda drawn=drawn: finished(drawn, cpu))
+    for name, seconds in spent.items():
+        mean = sum(seconds[1:]) / batches  # the first fills caches
+        print(f"{name:<40} {1000 * mean:6.2f} ms of processor time a sample")
+
+
+def packed(drawn: Sequence[Any], device: torch.device) -> None:
+    """What the processor does to let a device compute samples."""
+    if crops := [each.source for each in drawn if isinstance(each.source, Crop)]:
+        send_crops(crops, device)
+    if motions := [each.source for each in drawn if isinstance(each.source, Motion)]:
+        send_motions(motions, device)
+
+
+def light_scenes() -> tuple[SceneSet, SceneOptions]:
+    """The demo clip as the light recipe's training set."""
+    data = read_options(OPTIONS).datasets.train
+    assert isinstance(data, SceneOptions)
+    scenes = SceneSet(
+        load_scenes(CLIP.parent, include=(CLIP.name,)),
+        num_frame=data.num_frame,
+        gt_size=data.gt_size,
+        reduce=data.reduce,
+        still_share=data.still_share,
+    )
+    return scenes, data
+
+
 def measure_steps(root: Path, steps: int, workers: int) -> None:
     """Steps of the light recipe, on its own kind of data (scenes in memory) and on 720p PNG."""
     options = read_options(OPTIONS)
-    data = options.datasets.train
-    assert isinstance(data, SceneOptions)
+    scenes, data = light_scenes()
     torch.set_num_threads(options.num_threads or 2)
     model = IART(options.network_g.config()).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
@@ -145,13 +201,6 @@ def measure_steps(root: Path, steps: int, workers: int) -> None:
         torch.sqrt((model(batch.lq) - batch.gt).square() + 1e-12).mean().backward()
         optimizer.step()
 
-    scenes = SceneSet(
-        load_scenes(CLIP.parent, include=(CLIP.name,)),
-        num_frame=data.num_frame,
-        gt_size=data.gt_size,
-        reduce=data.reduce,
-        still_share=data.still_share,
-    )
     for name, training_set in (
         ("scenes", scenes),
         ("720p PNG", paired(root, data.num_frame, data.gt_size)),

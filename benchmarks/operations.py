@@ -33,7 +33,8 @@ class Operations(TorchDispatchMode):
     Attributes:
         calls: by name, without views.
         bytes: by name, of inputs and outputs.
-        waits: names of operations that wait for the device, or copy to it from the processor.
+        waits: names of operations that wait for the device, or copy to it from the processor
+            without being told not to wait.
         kept: bytes of the tensors that are kept for gradients, each memory once.
     """
 
@@ -61,6 +62,7 @@ class Operations(TorchDispatchMode):
         inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         across = len({x.device.type for x in (*inputs, *outputs) if x.ndim}) > 1
+        across = across and not (kwargs or {}).get("non_blocking")
         if across or name.rsplit(".", 1)[-1] in WAITS:
             self.waits.append(name)
         if not (func.is_view or name == "aten.detach" or name == "aten._unsafe_view"):

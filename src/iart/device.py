@@ -139,6 +139,18 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.current_stream(device).synchronize()
 
 
+def staging(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory of the processor, not filled, that is copied to or from a device without waiting."""
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=device.type == "cuda")
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor on a device; nobody waits for a GPU, so it must stay as it is."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # itself if it is already
+    return tensor.to(device, non_blocking=device.type != "mps")
+
+
 def upload(numbers: np.ndarray, device: torch.device) -> Float[Tensor, "h w"]:
     """Bytes, unsigned numbers of 16 bits or float32 as float32 on a device.
 
@@ -149,11 +161,10 @@ def upload(numbers: np.ndarray, device: torch.device) -> Float[Tensor, "h w"]:
     wide = numbers.dtype == np.uint16  # with which PyTorch hardly computes
     if wide:
         numbers = numbers.view(np.int16)
-    pinned = device.type == "cuda"
     dtype = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
-    waiting = torch.empty(numbers.shape, dtype=dtype, pin_memory=pinned)
+    waiting = staging(numbers.shape, dtype, device)
     waiting.numpy()[:] = numbers
-    there = waiting.to(device, non_blocking=pinned)
+    there = send(waiting, device)
     return unsigned(there) if wide else there.float()
 
 
@@ -167,10 +178,9 @@ def download(planes: Sequence[Float[Tensor, "_ _"]], dtype: np.dtype) -> list[np
     if device.type == "cpu":
         return [plane.numpy() for plane in planes]
     narrow = [stored(plane, dtype) for plane in planes]
-    pinned = device.type == "cuda"
-    made = [torch.empty(x.shape, dtype=x.dtype, pin_memory=pinned) for x in narrow]
+    made = [staging(x.shape, x.dtype, device) for x in narrow]
     for target, source in zip(made, narrow, strict=True):
-        target.copy_(source, non_blocking=pinned)
+        target.copy_(source, non_blocking=device.type == "cuda")
     wait_for(device)
     return [x.numpy().view(dtype) for x in made]
 

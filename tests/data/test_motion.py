@@ -54,8 +54,8 @@ def test_pure_shifts_are_exact():
     torch.testing.assert_close(flow[:, 0], torch.full((2, 32, 32), -3.0))
     torch.testing.assert_close(flow[:, 1], torch.full((2, 32, 32), 2.0))
     picture = textured(3).frames[0]
-    layer = motion._Layer(picture, 32, np.random.default_rng(0))
-    clip = torch.stack([layer.seen(each) for each in maps])
+    layer = motion._Layer.draw(picture, maps, 32, np.random.default_rng(0))
+    clip = torch.stack(list(layer.seen(32)))
     torch.testing.assert_close(clip[1][:, 2:, :-3], clip[0][:, :-2, 3:], rtol=0, atol=1e-4)
 
 
@@ -76,8 +76,8 @@ def test_fractional_shifts_are_exact_on_a_ramp(seed: int):
 def test_zoom_and_turn_are_exact_on_a_ramp():
     rng = np.random.default_rng(5)
     maps = motion._trajectory(3, Speed(1.0, zoom=0.05, turn=0.05), rng)
-    layer = motion._Layer(ramp().frames[0], 32, rng)
-    clip = torch.stack([layer.seen(each) for each in maps])
+    layer = motion._Layer.draw(ramp().frames[0], maps, 32, rng)
+    clip = torch.stack(list(layer.seen(32)))
     error = (warp(clip[1:], motion._flow(maps, 32)) - clip[:-1]).abs()[..., 6:-6, 6:-6]
     assert error.max() < 1e-4
 

@@ -1,13 +1,27 @@
 """A run that is stopped goes on bit for bit; only from a state of its own."""
 
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from iart.errors import WeightsError
+from iart.data.scenes import SceneSet
+from iart.errors import OptionsError, WeightsError
 from iart.train.log import Log
+from iart.train.state import samples_on_device
 from iart.weights import read_model
-from tests.train.tiny import assert_same, folder_of, latest, options, run, state_of
+from tests.train.tiny import (
+    SCENES,
+    assert_same,
+    folder_of,
+    latest,
+    make_scenes,
+    options,
+    run,
+    state_of,
+)
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -25,6 +39,49 @@ def test_a_run_in_pieces_is_a_straight_run():
         read_model(folder_of(n) / "models" / "net_g_4.safetensors") for n in ("pieces", "straight")
     )
     assert_same(dict(a.state_dict()), dict(b.state_dict()))
+
+
+def test_scenes_that_the_device_computes_in_pieces_are_a_straight_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Bit for bit; and a run whose threads compute them learns the same within rounding."""
+    drawn: list[int] = []
+    begin = SceneSet.begin
+
+    def counted(self: SceneSet, item: int, index: int, seed: int, **more: Any) -> Any:
+        drawn.append(index)
+        return begin(self, item, index, seed, **more)
+
+    monkeypatch.setattr(SceneSet, "begin", counted)
+    make_scenes(folder / "scenes")
+
+    def learn(name: str, on_device: bool, **keywords: Any) -> None:
+        section = {**SCENES, "still_share": 0.5, "samples_on_device": on_device}
+        run(options(name=name, datasets__train=section, train__total_iter=2), **keywords)
+
+    learn("straight", True)
+    learn("pieces", True, max_minutes=0.0)
+    learn("pieces", True)
+    assert drawn == [0, 1, 0, 1]
+    assert_same(state_of("pieces"), state_of("straight"))
+    learn("threads", False)
+    assert len(drawn) == 4
+    ours, theirs = (state_of(name)["model"] for name in ("straight", "threads"))
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=2e-4)
+
+
+def test_who_computes_samples():
+    def asked(value: bool | str, device: str) -> bool:
+        section = options(datasets__train={**SCENES, "samples_on_device": value}).datasets.train
+        return samples_on_device(section, torch.device(device))
+
+    assert [asked("auto", device) for device in ("cuda", "cpu", "mps")] == [True, False, False]
+    assert [asked(True, device) for device in ("cuda", "cpu")] == [True, True]
+    assert not asked(False, "cuda")
+    with pytest.raises(OptionsError, match="MPS has no float64"):
+        asked(True, "mps")
+    assert not samples_on_device(options().datasets.train, torch.device("cuda"))
 
 
 def test_a_finished_run_stays_as_it_is():

@@ -3,7 +3,7 @@
 Convention: a clip is `t 3 h w`, RGB float32 in [0, 1]; a scene in memory is uint8, `t h w 3`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from iart.data.stores.folder import FolderFrames
+from iart.device import send, staging
 from iart.errors import DataError, InputError
 from iart.files.images import clip_folders, image_names, opened, video_files
 from iart.pictures.degrade import to_uint8
-from iart.pictures.resize import imresize
+from iart.pictures.resize import imresize, imresize_matrix
 from iart.video.read.reader import VideoReader
 
 # Crops before reduction have sides that are multiples of this, so that few resizing matrices serve.
@@ -119,18 +120,50 @@ def there_and_back(places: Iterable[int], count: int) -> list[int]:
     return [min(place % period, -place % period) for place in places]
 
 
-def random_clip(
+@dataclass(frozen=True)
+class Crop:
+    """All that a clip of a scene is made of, drawn; nothing is computed yet.
+
+    Attributes:
+        frames: a square of the scene.
+        size: side of the clip, in pixels.
+        mirrored: axes of the clip, `t 3 s s`, along which it is mirrored.
+        transposed: whether height and width are swapped then.
+    """
+
+    frames: UInt8[np.ndarray, "t n n 3"]
+    size: int
+    mirrored: tuple[int, ...]
+    transposed: bool
+
+    @property
+    def scale(self) -> float:
+        """By which the square becomes the clip, at most 1."""
+        return self.size / self.frames.shape[1]
+
+    def clip(self) -> Float[Tensor, "t 3 s s"]:
+        """The clip in [0, 1], computed on the CPU."""
+        clip = imresize(to_clip(self.frames), self.scale)[..., : self.size, : self.size]
+        return self.turned(clip.clamp(0, 1))
+
+    def turned(self, clip: Float[Tensor, "t 3 s s"]) -> Float[Tensor, "t 3 s s"]:
+        """A clip mirrored, transposed and reversed."""
+        clip = clip.flip(self.mirrored) if self.mirrored else clip
+        return clip.transpose(2, 3) if self.transposed else clip
+
+
+def draw_crop(
     scene: Scene,
     frames: int,
     size: int,
     reduce: tuple[float, float],
     rng: np.random.Generator,
-) -> Float[Tensor, "t 3 s s"]:
-    """A clip of `frames` frames and `size` × `size` pixels.
+) -> Crop:
+    """Draw a clip of `frames` frames and `size` × `size` pixels.
 
     The crop is reduced by a random factor in `reduce`, so that the compression of the source is
-    not learnt; then flipped, transposed and reversed in time at random. Where the scene is shorter
-    than `frames`, time runs back at its ends.
+    not learnt; then mirrored in x, in y, reversed in time and transposed, each with probability ½.
+    Where the scene is shorter than `frames`, time runs back at its ends.
 
     Raises:
         DataError: the scene is smaller than `size`.
@@ -143,13 +176,35 @@ def random_clip(
     y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
     chosen = there_and_back(range(start, start + frames), count)
     crop = scene.frames[chosen, y : y + side, x : x + side]
-    clip = imresize(to_clip(crop), size / side)[..., :size, :size].clamp(0, 1)
-    return augment(clip, rng)
+    mirrored = tuple(axis for axis in (3, 2, 0) if rng.random() < 0.5)
+    return Crop(crop, size, mirrored, bool(rng.random() < 0.5))
 
 
-def augment(clip: Float[Tensor, "t 3 s s"], rng: np.random.Generator) -> Float[Tensor, "t 3 s s"]:
-    """Mirror in x, in y, transpose and reverse time, each with probability ½."""
-    for axis in (3, 2, 0):
-        if rng.random() < 0.5:
-            clip = clip.flip(axis)
-    return clip.transpose(2, 3) if rng.random() < 0.5 else clip
+def crop_batch(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b t 3 s s"]:
+    """The clips of crops of one size and length, computed at once on a device.
+
+    They are those of `Crop.clip` within rounding.
+    """
+    frames, reduction = send_crops(crops, device)
+    frames = frames.permute(0, 1, 4, 2, 3).float() / 255
+    clips = (reduction @ frames @ reduction.mT).clamp(0, 1)
+    return torch.stack([crop.turned(clip) for crop, clip in zip(crops, clips, strict=True)])
+
+
+def send_crops(crops: Sequence[Crop], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What `crop_batch` computes with, on its device.
+
+    Returns:
+        Frames as bytes, in squares that hold the largest of the batch; and the matrices of the
+        reduction, whose weights are 0 beyond each crop.
+    """
+    size, count = crops[0].size, len(crops[0].frames)
+    most = max(crop.frames.shape[1] for crop in crops)
+    frames = staging((len(crops), count, most, most, 3), torch.uint8, device)
+    reduction = staging((len(crops), 1, 1, size, most), torch.float32, device).zero_()
+    for i, crop in enumerate(crops):
+        side = crop.frames.shape[1]
+        frames.numpy()[i, :, :side, :side] = crop.frames
+        matrix = imresize_matrix(side, crop.scale)[:size]
+        reduction[i, ..., : matrix.shape[1]] = matrix
+    return send(frames, device), send(reduction, device)

@@ -12,7 +12,7 @@ on another number of processes.
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -22,7 +22,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iart.data.augment import order_generator, sample_generator
+from iart.data.batches import Unfinished, finished
 from iart.data.samples import Origin, Sample, TrainingSet
+from iart.data.scenes import SceneSet
 from iart.errors import DataError
 from iart.parallel.ordered import ordered
 
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 # Loading ends when more than this share of the samples, and so many of them, have failed.
 _FAILED_SHARE, _FAILED_COUNT = 0.01, 10
+_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Loader:
         accumulation: int = 1,
         shuffle: bool = True,
         workers: int = 0,
+        device: torch.device = _CPU,
+        on_device: bool = False,
     ) -> None:
         """Nothing is read before the first batch is asked for.
 
@@ -91,12 +96,19 @@ class Loader:
             shuffle: another order in every epoch; otherwise that of the set.
             workers: threads that make samples while the network works; 0 makes them when they are
                 asked for.
+            device: of the batches.
+            on_device: let the threads only draw samples of scenes, and the device compute them, a
+                batch at once; samples that a codec has part in are the threads' as ever.
         """
         self._set, self._batch_size, self._seed, self._start = training_set, batch_size, seed, start
         self._rank, self._world_size, self._accumulation = rank, world_size, accumulation
         self._shuffle, self._workers = shuffle, workers
+        self._device = device
+        self._make: Callable[..., Sample | Unfinished] = training_set.sample
+        if on_device and isinstance(training_set, SceneSet):
+            self._make = training_set.begin
         self._given = 0
-        self._running: list[Generator[tuple[Sample, list[str]], None, None]] = []
+        self._running: list[Generator[tuple[Sample | Unfinished, list[str]], None, None]] = []
         self.skipped = Counter()
 
     def __enter__(self) -> "Loader":
@@ -126,7 +138,7 @@ class Loader:
                 batch = [self._counted(*made) for made in islice(samples, self._batch_size)]
                 if not batch:  # closed
                     return
-                lq, gt = _stack([s.lq for s in batch]), _stack([s.gt for s in batch])
+                lq, gt = finished(batch, self._device)
                 waited = time.perf_counter() - began
                 yield Batch(lq, gt, tuple(sample.origin for sample in batch), waited)
         finally:
@@ -150,7 +162,7 @@ class Loader:
         items = np.arange(len(self._set))
         return order_generator(self._seed, epoch).permutation(items) if self._shuffle else items
 
-    def _sample(self, draw: _Draw) -> tuple[Sample, list[str]]:
+    def _sample(self, draw: _Draw) -> tuple[Sample | Unfinished, list[str]]:
         """The sample, or one that replaces it, and why others failed."""
         index, item = draw.index, draw.item
         failures: list[str] = []
@@ -160,9 +172,7 @@ class Loader:
                 rng = sample_generator(self._seed, index, attempt)
                 item = int(rng.integers(len(self._set)))
             try:
-                sample = self._set.sample(
-                    item, index, self._seed, first=draw.first, attempt=attempt
-                )
+                sample = self._make(item, index, self._seed, first=draw.first, attempt=attempt)
             except DataError as error:
                 failures.append(str(error))
                 if len(failures) > _FAILED_COUNT:
@@ -170,7 +180,7 @@ class Loader:
             else:
                 return sample, failures
 
-    def _counted(self, sample: Sample, failures: list[str]) -> Sample:
+    def _counted(self, sample: Sample | Unfinished, failures: list[str]) -> Sample | Unfinished:
         """Take note of failures, in the order of samples."""
         self._given += 1 + len(failures)
         for failure in failures:
@@ -184,11 +194,3 @@ class Loader:
                     " See all with `iart train --check`"
                 )
         return sample
-
-
-def _stack(clips: list[Tensor]) -> Float[Tensor, "b t 3 h w"]:
-    if len({clip.shape for clip in clips}) > 1:
-        raise DataError(
-            "clips of one batch have different lengths: set num_frame, or batch_size_per_gpu=1"
-        )
-    return torch.stack(clips).float() / 255

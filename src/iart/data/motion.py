@@ -4,15 +4,17 @@ Two layers move on their own, each by shift, zoom and rotation, and the front on
 through a mask of random blobs. Positions are (x, y) in pixels of the clip, from its centre.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
 
 from iart.data.clips import Scene
+from iart.device import send, staging
 
 # Pixels of the mask per blob, about; the mask is blurred noise above a threshold.
 BLOB = 24
@@ -30,6 +32,46 @@ class Speed:
     """Largest rotation, radians."""
 
 
+@dataclass(frozen=True)
+class Motion:
+    """All that a clip of two layers is made of, drawn; nothing is computed yet.
+
+    Attributes:
+        frames: of the clip.
+        size: side of the clip, in pixels.
+        front: the layer that the mask lies on.
+        back: the layer that is seen beside it.
+        blobs: noise that the mask is made of.
+        threshold: above which the noise covers.
+    """
+
+    frames: int
+    size: int
+    front: "_Layer"
+    back: "_Layer"
+    blobs: Float[Tensor, "1 1 c c"]
+    threshold: float
+
+    def clip(self) -> Float[Tensor, "t 3 s s"]:
+        """The clip in [0, 1], computed on the CPU."""
+        return _composed(self)[0]
+
+
+def draw_motion(
+    front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
+) -> Motion:
+    """Draw a clip of `frames` frames, `size` × `size`, of one frame of each scene."""
+    layers = []
+    for scene in (front, back):
+        steps = _trajectory(frames + 1, speed, rng)
+        picture = scene.frames[rng.integers(len(scene.frames))]
+        layers.append(_Layer.draw(picture, steps, size, rng))
+    above, below = layers
+    cells = 2 * size // BLOB + 2
+    blobs = torch.from_numpy(rng.standard_normal((1, 1, cells, cells))).float()
+    return Motion(frames, size, above, below, blobs, float(rng.uniform(-0.6, 0.6)))
+
+
 def moving_clip(
     front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "t 3 s s"], Float[Tensor, "t 2 s s"]]:
@@ -37,8 +79,9 @@ def moving_clip(
 
     The last flow repeats what the next frame would have. Channel 0 of the flow is x.
     """
-    clip, covers, steps = _composed(front, back, frames, size, speed, rng)
-    front_flow, back_flow = (_flow(each, size) for each in steps)
+    motion = draw_motion(front, back, frames, size, speed, rng)
+    clip, covers = _composed(motion)
+    front_flow, back_flow = (_flow(layer.steps, size) for layer in (motion.front, motion.back))
     return clip, torch.where(covers > 0.5, front_flow, back_flow)
 
 
@@ -46,35 +89,91 @@ def moving_pictures(
     front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
 ) -> Float[Tensor, "t 3 s s"]:
     """The clip of `moving_clip` alone."""
-    return _composed(front, back, frames, size, speed, rng)[0]
+    return draw_motion(front, back, frames, size, speed, rng).clip()
 
 
-def _composed(
-    front: Scene, back: Scene, frames: int, size: int, speed: Speed, rng: np.random.Generator
-) -> tuple[Float[Tensor, "t 3 s s"], Float[Tensor, "t 1 s s"], list[Float[Tensor, "t1 2 3"]]]:
-    """The clip, where its front layer covers it, and the maps of both layers."""
-    layers, steps = [], []
-    for scene in (front, back):
-        steps.append(_trajectory(frames + 1, speed, rng))
-        picture = scene.frames[rng.integers(len(scene.frames))]
-        layers.append(_Layer(picture, size, rng))
-    cells = 2 * size // BLOB + 2
-    noise = torch.from_numpy(rng.standard_normal((1, 1, cells, cells))).float()
-    threshold = rng.uniform(-0.6, 0.6)
+def moving_batch(motions: Sequence[Motion], device: torch.device) -> Float[Tensor, "b t 3 s s"]:
+    """The clips of motions of one size and length, computed at once on a device.
+
+    They are those of `Motion.clip` within rounding.
+    """
+    size, frames = motions[0].size, motions[0].frames
+    pictures, places, masks, blobs, thresholds = send_motions(motions, device)
+    pictures = pictures.permute(0, 3, 1, 2).float() / 255
+    seen = torch.zeros((), device=device)
+    for y in (-0.25, 0.25):
+        for x in (-0.25, 0.25):
+            grid = _places(places, size, x, y).flatten(1, 2)
+            seen = seen + F.grid_sample(
+                pictures, grid, mode="bilinear", padding_mode="border", align_corners=False
+            )
+    seen = (seen / 4).unflatten(2, (frames, size)).transpose(1, 2)
+    above, below = seen[::2], seen[1::2]
+    mask = F.grid_sample(
+        blobs, _places(masks, size).flatten(1, 2), mode="bicubic", padding_mode="border",
+        align_corners=True,
+    )  # fmt: skip
+    mask = mask.unflatten(2, (frames, size)).transpose(1, 2)
+    cover = ((mask - thresholds) * 20).clamp(0, 1)
+    return cover * above + (1 - cover) * below
+
+
+def send_motions(motions: Sequence[Motion], device: torch.device) -> tuple[Tensor, ...]:
+    """What `moving_batch` computes with, on its device.
+
+    Returns:
+        What is seen of each layer's picture, front and back in turn, as bytes in squares that hold
+        the largest of the batch; maps to places in these, from −1 to 1; maps to places of the
+        masks, likewise; the masks' noise, and its thresholds.
+    """
+    size, frames = motions[0].size, motions[0].frames
+    layers = [layer for motion in motions for layer in (motion.front, motion.back)]
+    parts, maps = zip(*(layer.visible(frames, size) for layer in layers), strict=True)
+    side = max(max(part.shape[:2]) for part in parts)
+    pictures = staging((len(parts), side, side, 3), torch.uint8, device)
+    for target, part in zip(pictures.numpy(), parts, strict=True):
+        target[: part.shape[0], : part.shape[1]] = part
+    places = torch.from_numpy(np.stack(maps)) * (2 / side)
+    places[..., 2] -= 1
+    sent = (
+        pictures,
+        places.float(),
+        # over twice the clip's extent
+        torch.stack([motion.front.steps[:frames] for motion in motions]) / size,
+        torch.cat([motion.blobs for motion in motions]),
+        torch.tensor([motion.threshold for motion in motions]).view(-1, 1, 1, 1, 1),
+    )
+    return tuple(send(tensor, device) for tensor in sent)
+
+
+def _places(
+    maps: Float[Tensor, "n t 2 3"], size: int, x: float = 0.0, y: float = 0.0
+) -> Float[Tensor, "n t s s 2"]:
+    """Where maps take the pixels of a clip, moved by (x, y)."""
+    axis = torch.arange(size, device=maps.device) + (0.5 - size / 2)
+    across = maps[..., None, :, 0] * (axis + x)[:, None]
+    down = maps[..., None, :, 1] * (axis + y)[:, None] + maps[..., None, :, 2]
+    return across[:, :, None] + down[:, :, :, None]
+
+
+def _composed(motion: Motion) -> tuple[Float[Tensor, "t 3 s s"], Float[Tensor, "t 1 s s"]]:
+    """The clip, and where its front layer covers it."""
+    frames, size = motion.frames, motion.size
     grid = _centred_grid(size)
     clip, covers = torch.empty(frames, 3, size, size), torch.empty(frames, 1, size, size)
+    layers = zip(motion.front.seen(size), motion.back.seen(size), strict=True)
     # One frame after the other, which stays in the processor's cache.
-    for i in range(frames):
+    for i, (above, below) in zip(range(frames), layers, strict=False):
         # The mask lies on the front layer, over twice the clip's extent, and moves with it.
-        positions = torch.einsum("yxj,ij->yxi", grid, steps[0][i])[None]
+        positions = torch.einsum("yxj,ij->yxi", grid, motion.front.steps[i])[None]
         mask = F.grid_sample(
-            noise, positions / size, mode="bicubic", padding_mode="border", align_corners=True
-        )
-        cover = ((mask[0] - threshold) * 20).clamp(0, 1)
-        above, below = (layer.seen(each[i]) for layer, each in zip(layers, steps, strict=True))
+            motion.blobs, positions / size, mode="bicubic", padding_mode="border",
+            align_corners=True,
+        )  # fmt: skip
+        cover = ((mask[0] - motion.threshold) * 20).clamp(0, 1)
         clip[i] = cover * above + (1 - cover) * below
         covers[i] = cover
-    return clip, covers, steps
+    return clip, covers
 
 
 def _trajectory(steps: int, speed: Speed, rng: np.random.Generator) -> Float[Tensor, "t 2 3"]:
@@ -97,37 +196,92 @@ def _centred_grid(size: int, per_pixel: int = 1) -> Float[Tensor, "p p 3"]:
     return torch.stack((x, y, torch.ones_like(x)), dim=-1)
 
 
+@dataclass(frozen=True)
 class _Layer:
-    """A picture that is seen through maps; 2×2 points a pixel."""
+    """A picture that is seen through maps; 2×2 points a pixel.
 
-    def __init__(self, picture: np.ndarray, size: int, rng: np.random.Generator) -> None:
+    Attributes:
+        picture: all of it.
+        steps: for each step the map from positions in the clip to positions on the layer.
+        factor: pixels of the picture a pixel of the clip.
+        centre: (x, y) of the picture that is in the clip's centre at first.
+    """
+
+    picture: UInt8[np.ndarray, "h w 3"]
+    steps: Float[Tensor, "t 2 3"]
+    factor: float
+    centre: tuple[float, float]
+
+    @classmethod
+    def draw(
+        cls,
+        picture: UInt8[np.ndarray, "h w 3"],
+        steps: Float[Tensor, "t 2 3"],
+        size: int,
+        rng: np.random.Generator,
+    ) -> "_Layer":
+        """Which part of the picture is seen, and how large."""
         h, w, _ = picture.shape
         # About two pixels of the picture a pixel of the clip, while the clip still fits.
-        self._factor = min(rng.uniform(1.7, 2.4), 0.95 * min(h, w) / size)
-        centre_x = w / 2 + rng.uniform(-1, 1) * max(w - self._factor * size, 0) / 2
-        centre_y = h / 2 + rng.uniform(-1, 1) * max(h - self._factor * size, 0) / 2
-        self._picture = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()[None] / 255
-        grid = _centred_grid(size, 2)
-        parts = (grid[y::2, x::2] for y in (0, 1) for x in (0, 1))
-        self._grids = [part.reshape(-1, 3) for part in parts]
-        self._middle = torch.tensor((centre_x, centre_y)).repeat(size)
-        self._scale = torch.tensor((2 / w, 2 / h)).repeat(size)
-        # Memory is used again: to ask the system for more takes longer than all the arithmetic.
-        self._places = torch.empty(1, size, size, 2)
+        factor = min(rng.uniform(1.7, 2.4), 0.95 * min(h, w) / size)
+        x = w / 2 + rng.uniform(-1, 1) * max(w - factor * size, 0) / 2
+        y = h / 2 + rng.uniform(-1, 1) * max(h - factor * size, 0) / 2
+        return cls(picture, steps, factor, (x, y))
 
-    def seen(self, at: Float[Tensor, "2 3"]) -> Float[Tensor, "3 s s"]:
-        """One frame of it."""
-        total = torch.zeros(())
-        for grid in self._grids:
-            torch.mm(grid, at.T, out=self._places.view(-1, 2))
-            rows = self._places.view(-1, self._scale.numel())
-            rows.mul_(self._factor).add_(self._middle).mul_(self._scale).sub_(1)
-            # Reflected beyond its edges, so that nothing flat appears.
-            total = total + F.grid_sample(
-                self._picture, self._places, mode="bilinear", padding_mode="reflection",
-                align_corners=False,
-            )[0]  # fmt: skip
-        return total.div_(4)
+    def seen(self, size: int) -> Iterator[Float[Tensor, "3 s s"]]:
+        """What every step shows, computed on the CPU."""
+        h, w, _ = self.picture.shape
+        picture = torch.from_numpy(self.picture.copy()).permute(2, 0, 1).float()[None] / 255
+        grid = _centred_grid(size, 2)
+        grids = [grid[y::2, x::2].reshape(-1, 3) for y in (0, 1) for x in (0, 1)]
+        middle = torch.tensor(self.centre).repeat(size)
+        scale = torch.tensor((2 / w, 2 / h)).repeat(size)
+        # Memory is used again: to ask the system for more takes longer than all the arithmetic.
+        places = torch.empty(1, size, size, 2)
+        rows = places.view(-1, scale.numel())
+        for at in self.steps:
+            total = torch.zeros(())
+            for points in grids:
+                torch.mm(points, at.T, out=places.view(-1, 2))
+                rows.mul_(self.factor).add_(middle).mul_(scale).sub_(1)
+                # Reflected beyond its edges, so that nothing flat appears.
+                total = total + F.grid_sample(
+                    picture, places, mode="bilinear", padding_mode="reflection",
+                    align_corners=False,
+                )[0]  # fmt: skip
+            yield total.div_(4)
+
+    def visible(
+        self, frames: int, size: int
+    ) -> tuple[UInt8[np.ndarray, "y x 3"], Float64[np.ndarray, "t 2 3"]]:
+        """The part of the picture that is seen in some frames, reflected beyond its edges.
+
+        Returns:
+            The part; and maps from positions in the clip, from its centre, to positions in the
+            part, from its corner, both in pixels.
+        """
+        h, w, _ = self.picture.shape
+        maps = self.factor * self.steps[:frames].double().numpy()
+        maps[..., 2] += self.centre
+        corners = size / 2 * np.array([[-1, 1, -1, 1], [-1, -1, 1, 1], [2 / size] * 4])
+        reached = maps @ corners
+        # One more pixel at each side is for interpolation, and more than rounding needs.
+        first = np.floor(reached.min(axis=(0, 2))).astype(int) - 1
+        last = np.ceil(reached.max(axis=(0, 2))).astype(int) + 1
+        maps[..., 2] -= first
+        columns, rows = (
+            _reflected(np.arange(start, stop), count)
+            for start, stop, count in zip(first, last, (w, h), strict=True)
+        )
+        start, stop = columns.min(), columns.max() + 1
+        part = self.picture[rows, start:stop]
+        return part if part.shape[1] == len(columns) else part[:, columns - start], maps
+
+
+def _reflected(places: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " n"]:
+    """Pixels of a picture that goes on mirrored: … 1 0 | 0 1 … n−1 | n−1 n−2 … of `count` = n."""
+    places = places % (2 * count)
+    return np.minimum(places, 2 * count - 1 - places)
 
 
 def _flow(maps: Float[Tensor, "t 2 3"], size: int) -> Float[Tensor, "s 2 n n"]:

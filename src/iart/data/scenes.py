@@ -8,20 +8,17 @@ frames of the scenes, photographs, and drawn ones.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from iart.data.augment import degradation_generator, sample_generator
-from iart.data.clips import Scene, random_clip
-from iart.data.degradation.chain import degrade
+from iart.data.batches import Unfinished
+from iart.data.clips import Crop, Scene, draw_crop
 from iart.data.degradation.draw import draw
 from iart.data.degradation.parameters import Degradation, Kind, padded
 from iart.data.drawn import drawn_still
-from iart.data.motion import Speed, moving_pictures
+from iart.data.motion import Motion, Speed, draw_motion
 from iart.data.pairs import SCALE, Pair
 from iart.data.samples import Origin, Sample
 from iart.errors import DataError
-from iart.pictures.degrade import to_uint8
 
 # Fastest shift of a still, in pixels of ground truth per frame, and its zoom and turn.
 _SHIFT, _ZOOM, _TURN = 8.0, 0.01, 0.01
@@ -105,35 +102,44 @@ class SceneSet:
         Raises:
             DataError: FFmpeg refuses to code the sample.
         """
+        return self._drawn(item, index, seed, attempt).finished()
+
+    def begin(
+        self, item: int, index: int, seed: int, *, first: int | None = None, attempt: int = 0
+    ) -> Sample | Unfinished:
+        """What `iart.data.batches.finished` makes the sample of; all of it where a codec has part.
+
+        See `sample`.
+        """
+        drawn = self._drawn(item, index, seed, attempt)
+        return drawn if drawn.how.kind == "bicubic" else drawn.finished()
+
+    def _drawn(self, item: int, index: int, seed: int, attempt: int) -> Unfinished:
         rng = sample_generator(seed, index, attempt)
         how = Degradation(kind="bicubic")
         if self._degradation is not None:
             how = draw(self._degradation, degradation_generator(seed, index, attempt))
-        clip, name, source = self._clip(item, index, seed, how, rng)
-        low, moments = degrade(clip, how, self._num_frame)
+        source, name, done = self._source(item, index, seed, how, rng)
         side = self._gt_size // SCALE
-        low = low[..., how.top : how.top + side, how.left : how.left + side]
-        top, left = SCALE * how.top, SCALE * how.left
-        truth = clip[list(moments), :, top : top + self._gt_size, left : left + self._gt_size]
-        origin = Origin(index, name, (), 0, 0, (side, side), f"{source}; {how.kind}")
-        return Sample(low.contiguous(), to_uint8(truth), origin)
+        origin = Origin(index, name, (), 0, 0, (side, side), f"{done}; {how.kind}")
+        return Unfinished(source, how, self._num_frame, origin)
 
-    def _clip(
+    def _source(
         self, item: int, index: int, seed: int, how: Degradation, rng: np.random.Generator
-    ) -> tuple[Float[Tensor, "m 3 s s"], str, str]:
-        """Moments to degrade, the name of their source, and what was done to it."""
+    ) -> tuple[Crop | Motion, str, str]:
+        """Moments to degrade, the name of their source, and what is done to it."""
         moments, side = how.moments(self._num_frame), self._side
         kind = int(np.searchsorted(self._stills, rng.random(), side="right"))
         if kind == len(self._stills):
             scene = self._moving[item]
-            clip = random_clip(scene, moments, side, self._reduce, rng)
-            return clip, scene.name, "reduced, mirrored, transposed and reversed at random"
+            crop = draw_crop(scene, moments, side, self._reduce, rng)
+            return crop, scene.name, "reduced, mirrored, transposed and reversed at random"
         # fields come twice as often as frames
         step = how.moments_per_frame
         speed = Speed(_SHIFT * rng.random() / step, zoom=_ZOOM / step, turn=_TURN / step)
         front, back = (self._still(kind, index, seed, rng) for _ in range(2))
-        clip = moving_pictures(front, back, moments, side, speed, rng)
-        return clip, front.name, f"a still moves over one of '{back.name}'"
+        motion = draw_motion(front, back, moments, side, speed, rng)
+        return motion, front.name, f"a still moves over one of '{back.name}'"
 
     def _still(self, kind: int, index: int, seed: int, rng: np.random.Generator) -> Scene:
         side = round(_STILL_SIDE * self._side)

@@ -29,6 +29,11 @@ def to_uint8(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
         raise OptionsError(f"to_uint8 takes a floating-point image in [0, 1], got {image.dtype}")
     if image.isnan().any():
         raise OptionsError("to_uint8 got an image with NaN, which no 8-bit value stands for")
+    return nearest_uint8(image)
+
+
+def nearest_uint8(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """`to_uint8` of an image without NaN, which nobody looks for: that would wait for a GPU."""
     # 16-bit floats cannot hold 255.5 or 254.5 + 0.5 exactly enough.
     wide = image if image.dtype == torch.float64 else image.float()
     return (wide.clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)

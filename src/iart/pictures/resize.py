@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -67,6 +68,12 @@ class Band:
             parts = [image[..., b.start : b.stop] @ matrix.mT for b, matrix in self._like(image)]
         return torch.cat(parts, dim=-1)
 
+    def dense(self) -> Float[Tensor, "outputs inputs"]:
+        """The whole matrix, zeros and all."""
+        width = max(block.stop for block in self.blocks)
+        rows = [F.pad(b.matrix, (b.start, width - b.stop)) for b in self.blocks]
+        return torch.cat(rows)
+
     def _like(self, image: Tensor) -> Iterator[tuple[_Block, Tensor]]:
         return zip(self.blocks, _matrices(self, image.device, image.dtype), strict=True)
 
@@ -108,6 +115,19 @@ def imresize(image: Float[Tensor, "*b h w"], scale: int | float) -> Float[Tensor
         for side in (height, width)
     )
     return columns.columns(rows.rows(wide))
+
+
+@lru_cache(maxsize=64)
+def imresize_matrix(size: int, scale: float) -> Float[Tensor, "outputs size"]:
+    """One axis of `imresize` as a matrix: what many images of several sizes are multiplied by.
+
+    Args:
+        size: of the axis.
+        scale: any finite number above 0.
+    """
+    with torch.inference_mode(False):
+        band = resampling(size, math.ceil(scale * size), "cubic", scale=scale)
+        return band.dense().float()
 
 
 def bicubic(

@@ -29,10 +29,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iart.data.loader import Batch, Loader
 from iart.data.samples import TrainingSet
-from iart.errors import TrainingError, WeightsError, first_line
+from iart.errors import OptionsError, TrainingError, WeightsError, first_line
 from iart.files.complete import complete_file, writing
 from iart.model import IART, IARTConfig
 from iart.train.adversary import Adversary, load_averages, new_adversaries
+from iart.train.options.data import SceneOptions, TrainingSetOptions
 from iart.train.options.run import TrainingOptions
 from iart.weights import save_model
 from iart.weights.published import to_published
@@ -66,7 +67,7 @@ class TrainState:
         self, training_set: TrainingSet, options: TrainingOptions, rank: int, world_size: int
     ) -> Loader:
         """The samples of a process, from where the run goes on."""
-        section = options.datasets.train
+        section, device = options.datasets.train, self.model.flow.mean.device
         return Loader(
             training_set,
             batch_size=section.batch_size_per_gpu,
@@ -77,6 +78,8 @@ class TrainState:
             accumulation=options.train.gradient_accumulation_steps,
             shuffle=section.use_shuffle,
             workers=section.num_worker_per_gpu,
+            device=device,
+            on_device=samples_on_device(section, device),
         )
 
     def make_capturable(self) -> None:
@@ -165,6 +168,24 @@ class TrainState:
                 f"cannot resume from '{path}': {reason}. It must be a state saved by this run, with"
                 " the same network; move it away to start anew"
             ) from error
+
+
+def samples_on_device(section: TrainingSetOptions, device: torch.device) -> bool:
+    """Whether a device computes samples of the training set; only those of scenes can be.
+
+    Raises:
+        OptionsError: it is asked for, and the device cannot.
+    """
+    if not isinstance(section, SceneOptions):
+        return False
+    if section.samples_on_device == "auto":
+        return device.type == "cuda"
+    if section.samples_on_device and device.type == "mps":
+        raise OptionsError(
+            "datasets.train.samples_on_device: MPS has no float64, which low resolution is "
+            "computed in. Set it to false, or to auto"
+        )
+    return section.samples_on_device
 
 
 def new_state(model: IART, options: TrainingOptions, precision: torch.dtype) -> TrainState:

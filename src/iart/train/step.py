@@ -126,7 +126,7 @@ def inputs_of(batch: Batch, config: IARTConfig, seed: int, device: torch.device)
     """A batch on the device, with what stochastic depth draws for its samples.
 
     Args:
-        batch: on the CPU.
+        batch: on any device.
         config: of the network.
         seed: of the run.
         device: of the network.

@@ -118,6 +118,9 @@ class SceneOptions(LoaderOptions):
     """Patterns of the names, below their folder, of photographs to leave out."""
     degradation: DegradationOptions | None = None
     """How low resolution is made; null: MATLAB's bicubic."""
+    samples_on_device: bool | Literal["auto"] = "auto"
+    """Compute samples where the network is, a batch at once; threads draw them, and make those that
+    a codec has part in. false: threads make all. auto: true on CUDA."""
     batch_size_per_gpu: PositiveInt = 4
     """Samples per process and micro-batch."""
 
