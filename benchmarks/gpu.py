@@ -319,7 +319,7 @@ def _flow_network(spynet: SpyNet, way: str) -> SpyNet:
     net = copy.deepcopy(spynet)
     net.backend = "triton" if way == "kernel" else "torch"
     if "channels last" in way:
-        net = net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if way == "TF32":
         for level in net.levels:
             for i, layer in enumerate(level.children()):
@@ -334,7 +334,7 @@ def _flow_scope(way: str, device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as scope:
         if "benchmarked" in way:
             scope.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
-            cudnn.benchmark = True
+            cudnn.benchmark = True  # pyright: ignore[reportAttributeAccessIssue]
         if way == "TF32":  # which PyTorch lets convolutions take, unless told otherwise
             scope.enter_context(patch.object(module, "exact_convolutions", contextlib.nullcontext))
         if way == "kernel" and device.type == "cuda":  # whatever the rule says of this card

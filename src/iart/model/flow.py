@@ -163,7 +163,7 @@ class SpyNet(nn.Module):
         pair = torch.stack((reference, other)).to(self.mean.dtype).flatten(0, 1)
         if size != (h, w):
             pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
-        flow = self.coarse_to_fine(*pair.chunk(2), levels)[-1]
+        flow = self.coarse_to_fine(*pair.chunk(2), levels=levels)[-1]
         if size != (h, w):
             flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
             flow = torch.stack((flow[:, 0] * (w / size[1]), flow[:, 1] * (h / size[0])), dim=1)

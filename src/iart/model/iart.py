@@ -163,8 +163,9 @@ class IART(nn.Module):
             part.backend = name
 
     def _choosing(self) -> list[SpyNet | WindowAttention | ImplicitAlign]:
-        kinds = SpyNet | WindowAttention | ImplicitAlign
-        return [x for x in self.modules() if isinstance(x, kinds)]
+        return [
+            x for x in self.modules() if isinstance(x, SpyNet | WindowAttention | ImplicitAlign)
+        ]
 
     def forward(
         self,

@@ -17,7 +17,7 @@ from iart.data.clips import to_clip
 from iart.data.pair.build import PairResult, make_pairs
 from iart.data.pair.check import KEPT, read_segments
 from iart.data.pair.disc import Disc, Thumbnails
-from iart.data.pairs import check_pairs, listed_pairs, read_clip_list
+from iart.data.pairs import Pair, check_pairs, read_clip_list
 from iart.data.sets import open_training_set
 from iart.data.stores.folder import FolderStore
 from iart.data.stores.video import read_video_list
@@ -121,8 +121,9 @@ def test_frames_find_their_partners(discs: Discs, kind: str, tmp_path: Path):
         if ffv1:
             pairs = read_video_list(tmp_path / f"{part}.json", None, None)
         else:
-            stores = FolderStore(tmp_path / "GT"), FolderStore(tmp_path / "LQ")
-            pairs = listed_pairs(*stores, read_clip_list(tmp_path / f"meta_info_{part}.txt"))
+            gt, lq = FolderStore(tmp_path / "GT"), FolderStore(tmp_path / "LQ")
+            clips = read_clip_list(tmp_path / f"meta_info_{part}.txt").items()
+            pairs = [Pair(lq.clip(name, count), gt.clip(name, count)) for name, count in clips]
         check_pairs(pairs, 16, 64)
         assert [problem for pair in pairs for problem in pair.problems()] == []
 

@@ -171,6 +171,7 @@ for _schema, _compute, _shape in (
         _outer = operators.one_by_one(getattr(torch.ops.iart, _name))
         torch.library.register_vmap(f"iart::{_name}", _outer, lib=_library)
 
+_flops: Callable[..., int]
 for _name, _flops in (
     ("attend_windows", operators.attend_flops),
     ("attend_windows_backward", operators.attend_backward_flops),

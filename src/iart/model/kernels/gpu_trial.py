@@ -59,7 +59,7 @@ def _tried(
     yield gpu.attend(q, k, v, bias, (1, 1))
     wide = q.float(), k.float(), v.float()
     ones = (
-        F.scaled_dot_product_attention(*(x[i : i + 1] for x in wide), bias[i].float())
+        F.scaled_dot_product_attention(*(x[i : i + 1] for x in wide), attn_mask=bias[i].float())
         for i in range(2)
     )
     yield torch.cat(list(ones))
