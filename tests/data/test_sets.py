@@ -14,7 +14,7 @@ from iart.data.loader import Loader
 from iart.data.sets import TrainingSet, inspect, open_training_set, open_validation_set
 from iart.errors import DataError
 from iart.pictures.degrade import degrade_bi
-from iart.train.options.data import TrainingSetOptions, ValidationSetOptions
+from iart.train.options.data import SceneOptions, TrainingSetOptions, ValidationSetOptions
 from tests.data.made import make_pairs, train_options
 from tests.video.clips import pictures
 
@@ -234,14 +234,12 @@ def test_scenes_make_their_low_resolution(tmp_path: Path):
     (tmp_path / "a").mkdir()
     for i, image in enumerate(pictures(9, 70, 50)):
         Image.fromarray(image).save(tmp_path / "a" / f"{i}.png")
-    options = SimpleNamespace(
-        type="SceneDataset", dataroot_gt=tmp_path, include=("*",), exclude=(), reduce=(1.5, 2.5),
-        degradation=None,
-    )  # fmt: skip
-    (clip,) = open_validation_set(options)
+    (clip,) = open_validation_set(SceneOptions(dataroot_gt=tmp_path, reduce=(1.5, 2.5)))
     assert clip.gt.shape == (7, 3, 24, 32)
     assert clip.lq.equal(degrade_bi(clip.gt))
     assert clip.scored == tuple(range(7))
+    (clip,) = open_validation_set(SceneOptions(dataroot_gt=tmp_path, num_frame=9))
+    assert clip.scored == tuple(range(9))
 
 
 def test_clips_that_do_not_pair(tmp_path: Path):

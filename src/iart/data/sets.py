@@ -247,7 +247,8 @@ class PairedSet:
 # ---- whole clips to score a network on while it is trained
 
 
-# Frames of each scene that are scored, and the largest sides of their ground truth (pixels).
+# Frames of each scene that are scored where none are asked for, and the largest sides of their
+# ground truth (pixels).
 _SCENE_FRAMES, _SCENE_HEIGHT, _SCENE_WIDTH = 7, 224, 384
 
 
@@ -317,8 +318,9 @@ class ValidationSet:
 def open_validation_set(options: Any) -> ValidationSet:
     """The set of a section of `datasets` that starts with val or test.
 
-    Scenes (ours, for the light model) are their first 7 frames, reduced by the middle of the range
-    `reduce`, at most 384×224, with a low resolution that is made of them.
+    Scenes (ours, for the light model) are their first `num_frame` frames, or 7 where that is not
+    given, reduced by the middle of the range `reduce`, at most 384×224, with a low resolution that
+    is made of them.
 
     Args:
         options: the section of an option file, see `iart.train.options.read`.
@@ -329,9 +331,10 @@ def open_validation_set(options: Any) -> ValidationSet:
     if options.type == "SceneDataset":
         scenes = load_scenes(options.dataroot_gt, include=options.include, exclude=options.exclude)
         factor = sum(options.reduce) / 2
+        frames = options.num_frame if "num_frame" in options.model_fields_set else _SCENE_FRAMES
         return ValidationSet(
             [scene.name for scene in scenes],
-            lambda number: _of_scene(scenes[number], factor, _degradation(options, number)),
+            lambda number: _of_scene(scenes[number], frames, factor, _degradation(options, number)),
         )
     pairs = _pairs(options)
     check_pairs(pairs, 1, 1)
@@ -362,7 +365,7 @@ def _degradation(options: Any, number: int) -> Degradation:
     return draw(shares, degradation_generator(0, number))
 
 
-def _of_scene(scene: Scene, factor: float, how: Degradation) -> ValidationClip:
+def _of_scene(scene: Scene, frames: int, factor: float, how: Degradation) -> ValidationClip:
     _, height, width, _ = scene.frames.shape
     height = min(int(height / factor) // 8 * 8, _SCENE_HEIGHT)
     width = min(int(width / factor) // 8 * 8, _SCENE_WIDTH)
@@ -371,7 +374,7 @@ def _of_scene(scene: Scene, factor: float, how: Degradation) -> ValidationClip:
         reduced = imresize(to_clip(scene.frames[list(places)]), 1 / factor)
         return reduced[..., :height, :width].clamp(0, 1)
 
-    scored = range(min(_SCENE_FRAMES, len(scene.frames)))
+    scored = range(min(frames, len(scene.frames)))
     low = degrade_frames(read, scored, len(scene.frames), how)
     return ValidationClip(scene.name, low, to_uint8(read(scored)), tuple(scored))
 

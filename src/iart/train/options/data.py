@@ -101,7 +101,7 @@ class SceneOptions(LoaderOptions):
     exclude: tuple[str, ...] = ()
     """Patterns of the names of scenes to leave out."""
     num_frame: PositiveInt = 5
-    """Frames of a sample."""
+    """Frames of a sample. To validate with: the first frames of each scene, 7 unless given."""
     gt_size: CropSide = 128
     """Side of the crop, in pixels of ground truth."""
     reduce: tuple[float, float] = (1.7, 2.4)
