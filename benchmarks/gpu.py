@@ -187,6 +187,7 @@ def tests(report: Report, device: torch.device, sizes: Sizes) -> None:
         for name in ("test_goldens", "test_gpu_kernels", "test_gpu_flow", "test_gpu_gradients")
     ]
     files += ["tests/upscaling/test_graphs.py", "tests/train/test_captured.py"]
+    files += ["tests/data/test_batches.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     environment = dict(os.environ)
     if device.type == "cuda":

@@ -17,6 +17,7 @@ from iart.data.scenes import SceneSet
 from iart.errors import DataError
 
 CPU, META = torch.device("cpu"), torch.device("meta")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 OPERATIONS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "operations.py"))
 
 
@@ -54,8 +55,9 @@ def scenes(**changes) -> SceneSet:
 DEGRADED = {"bicubic": 3.0, "mpeg2": 1.0}
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @pytest.mark.parametrize("degradation", [None, DEGRADED], ids=["clean", "degraded"])
-def test_a_batch_is_what_threads_make_of_it(degradation: dict | None):
+def test_a_batch_is_what_threads_make_of_it(degradation: dict | None, device: str):
     """Within one of 255 levels, which rounding takes in few places."""
     training_set = scenes(degradation=degradation)
     indices, kinds = range(16), set()
@@ -65,9 +67,15 @@ def test_a_batch_is_what_threads_make_of_it(degradation: dict | None):
     for each in drawn:
         kinds.add(type(each.source) if isinstance(each, Unfinished) else type(each))
     assert len(kinds) == (2 if degradation is None else 3)
-    for found, wanted in zip(finished(drawn, CPU), finished(made, CPU), strict=True):
-        assert (found.shape, found.dtype) == (wanted.shape, torch.float32)
-        levels = 255 * (found - wanted).abs()
+    for found, wanted in zip(
+        finished(drawn, torch.device(device)), finished(made, CPU), strict=True
+    ):
+        assert (found.shape, found.dtype, found.device.type) == (
+            wanted.shape,
+            torch.float32,
+            device,
+        )
+        levels = 255 * (found.cpu() - wanted).abs()
         assert levels.max() < 1.01
         assert (levels > 0.5).float().mean() < 1e-3
 

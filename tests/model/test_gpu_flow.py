@@ -93,6 +93,7 @@ def test_who_takes_the_kernel():
 def test_only_gpus_made_for_training_take_it(monkeypatch: pytest.MonkeyPatch):
     """For the others, three products of halves are no gain."""
     monkeypatch.setattr(dispatch, "_is_gpu", lambda _: True)
+    monkeypatch.setattr(dispatch, "_has", lambda *_: True)
     x = torch.zeros(1)
     for capability, suits in (((9, 0), True), ((8, 0), True), ((8, 6), False), ((12, 0), False)):
         monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, known=capability: known)

@@ -44,7 +44,7 @@ def on_gpu(device: str, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     if INTERPRETED:
         monkeypatch.setattr(dispatch, "_is_gpu", lambda _: True)
         monkeypatch.setattr("iart.model.iart.usable_backend", lambda name, _: name)
-    dispatch._has_gradients.cache_clear()
+    dispatch._has.cache_clear()
     return torch.device(device)
 
 
@@ -311,7 +311,7 @@ def test_the_network_learns_no_worse_in_half_precision(on_gpu: torch.device, dty
 
 
 def test_the_trial_finds_that_they_work(device: str):
-    assert gpu_trial.failure_of_triton(torch.device(device), gradients=True) is None
+    assert gpu_trial.failure_of_triton(torch.device(device), "gradients") is None
 
 
 def test_where_they_do_not_work_pytorch_steps_in(
@@ -329,7 +329,7 @@ def test_where_they_do_not_work_pytorch_steps_in(
     assert told == [
         "gradients: PyTorch's operations, not Triton: its kernels give other numbers than PyTorch"
     ]
-    dispatch._has_gradients.cache_clear()
+    dispatch._has.cache_clear()
 
 
 @needs_compiler

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -266,8 +266,9 @@ def test_the_network_gives_the_same(
         assert (out - exact).norm() <= 1.25 * (expected - exact).norm()
 
 
-def test_the_trial_finds_that_they_work(device: str):
-    assert gpu_trial.failure_of_triton(torch.device(device)) is None
+@pytest.mark.parametrize("kernels", ["inference", "flow"])
+def test_the_trial_finds_that_they_work(device: str, kernels: Literal["inference", "flow"]):
+    assert gpu_trial.failure_of_triton(torch.device(device), kernels) is None
 
 
 def test_the_trial_finds_wrong_numbers(device: str, monkeypatch: pytest.MonkeyPatch):

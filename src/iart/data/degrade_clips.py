@@ -89,7 +89,7 @@ def degrade_clips(
             left.append((number, clip, files))
     for number, clip, files in left:
         how = draw_kind(kind, degradation_generator(seed, number))
-        frames = _shown(low_resolution(clip, how), done, total, progress)
+        frames = _shown(degraded(clip, how), done, total, progress)
         if ffv1:
             size = clip.size[0] // SCALE, clip.size[1] // SCALE
             write_ffv1(files[0], frames, size, f"{MADE}: {made}", overwrite=overwrite)
@@ -161,7 +161,7 @@ def reader(clip: Frames) -> Callable[[Sequence[int]], Float[Tensor, "m 3 h w"]]:
     return read
 
 
-def low_resolution(clip: Frames, how: Degradation) -> Iterator[UInt8[Tensor, "3 h w"]]:
+def degraded(clip: Frames, how: Degradation) -> Iterator[UInt8[Tensor, "3 h w"]]:
     """The frames of a whole clip as degraded, each of the moment of its ground truth.
 
     Raises:

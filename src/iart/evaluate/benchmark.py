@@ -100,7 +100,7 @@ def run(
         devices: several that share the clips instead, a process each; one may be named twice.
         precision: what features are computed in, as in `load_model`. Not "auto" by default: scores
             of different machines are to be comparable to the digit.
-        backend: what computes attention and alignment, as in `load_model`.
+        backend: what computes most of it, as in `load_model`.
         cluster: address of a Ray cluster that shares the clips, see `iart.parallel.cluster`; its
             machines see the data, the weights and the output folder under the same paths.
         cluster_cpus: that a worker there takes.

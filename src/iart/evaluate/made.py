@@ -19,7 +19,7 @@ from torch import Tensor
 
 from iart.data.clips import Scene, there_and_back
 from iart.data.degradation.chain import degrade
-from iart.data.degrade_clips import low_resolution, reader
+from iart.data.degrade_clips import degraded, reader
 from iart.data.drawn import draw_leaves
 from iart.data.motion import Speed, moving_pictures
 from iart.data.stores.folder import FolderFrames
@@ -158,5 +158,5 @@ def _own_frames(
 ) -> Iterator[tuple[UInt8[Tensor, "3 h w"], UInt8[Tensor, "3 4*h 4*w"]]]:
     frames = FolderFrames(folder, name)
     read = reader(frames)
-    for number, low in enumerate(low_resolution(frames, clip.degradation)):
+    for number, low in enumerate(degraded(frames, clip.degradation)):
         yield low, to_uint8(read([number])[0])

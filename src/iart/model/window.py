@@ -87,7 +87,7 @@ class WindowGrid:
         """Cells at once: those of a chunk at most; None makes one chunk."""
         frames, kh, kw = window
         self.batch, self.map_rows, self.rows = batch, h * w, batch * frames * h * w
-        self._known_ways: dict[bool, tuple[Tensor, Tensor, Tensor]] = {}
+        self._known_ways: dict[bool, tuple[Tensor, Tensor, Tensor | None]] = {}
         below, beside = -h % kh, -w % kw
         index = torch.arange(self.rows, device=device).view(batch, frames, h, w)
         index = F.pad(index, (0, beside, 0, below), value=self.rows)
@@ -181,14 +181,16 @@ class WindowGrid:
 
     def _ways(
         self, *, only_middle: bool
-    ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " cells"], Bool[Tensor, "cells 1"]]:
-        """Cell of each row; row of each cell, of padding any; and which cells are padding."""
+    ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " cells"], Bool[Tensor, "cells 1"] | None]:
+        """Cell of each row; row of each cell, of padding any; which cells are padding, if any."""
         if only_middle not in self._known_ways:
             target = torch.cat([self._targets(x, only_middle=only_middle) for x in self.chunks])
             rows = self.batch * self.map_rows if only_middle else self.rows
             place = target.new_empty(rows + 1)
             place[target] = torch.arange(len(target), device=target.device)
-            ways = place[:-1], target.clamp(max=rows - 1), (target >= rows)[:, None]
+            full = all(chunk.padding is None for chunk in self.chunks)
+            unused = None if full else (target >= rows)[:, None]
+            ways = place[:-1], target.clamp(max=rows - 1), unused
             self._known_ways[only_middle] = ways
         return self._known_ways[only_middle]
 

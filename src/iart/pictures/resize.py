@@ -197,12 +197,19 @@ def lanczos_at(
         x: of columns.
     """
     rows, columns = (
-        resampling(size, outputs, "lanczos", scale=1 / step, shift=start + 0.5 - step / 2)
+        _framing(size, outputs, start, step)
         for size, outputs, (start, step) in zip(
             image.shape[-2:], (height, width), (y, x), strict=True
         )
     )
     return columns.columns(rows.rows(image))
+
+
+# Each framing is asked for a few times in a row: it takes no place of sizes that come back.
+@lru_cache(maxsize=16)
+def _framing(size: int, outputs: int, start: float, step: float) -> Band:
+    shift = start + 0.5 - step / 2
+    return resampling.__wrapped__(size, outputs, "lanczos", scale=1 / step, shift=shift)
 
 
 def _lanczos_kernel(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -32,7 +32,7 @@ from iart.train.log import Log, opened_log
 from iart.train.options.run import TrainingOptions
 from iart.train.pictures import Preview, save_high_loss
 from iart.train.processes import StopSignals, choose_precision, connected, gathered, stop_signals
-from iart.train.state import RunFolder, new_state
+from iart.train.state import RunFolder, new_state, samples_on_device
 from iart.train.step import Objective, Update, inputs_of
 from iart.train.validate import Watched, main_score, open_watched, validate
 
@@ -82,6 +82,7 @@ def train(
     place = pick_device(device)
     precision = choose_precision(options.train, place)
     # What can be wrong with the data is said before other processes are started.
+    samples_on_device(options.datasets.train, place)
     training_set, watched = open_training_set(options.datasets.train), open_watched(options)
     preview = Preview(options, folder.preview, preview_every) if preview_every else None
     with connected(options, place, devices) as fabric, stop_signals() as stop:

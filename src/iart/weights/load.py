@@ -64,7 +64,7 @@ def load_model(
             float16 on a GPU, float32 elsewhere; weights, flow and coordinates stay float32. The
             model remembers it: `model.precision`. Where "auto" has chosen float16, `upscale` and
             its like compute windows anew, in bfloat16, that it cannot hold; `model(clip)` does not.
-        backend: what computes attention and alignment: "native" (C++ on the CPU, else PyTorch),
+        backend: what computes most of it: "native" (C++ on the CPU, else PyTorch),
             "torch", for GPUs "triton", or "auto": the fastest that works on the device. The model
             remembers it: `model.backend`.
         key: which weights of a published file to take, if it holds several; by default

@@ -1,9 +1,10 @@
-"""Which code computes attention and alignment: PyTorch's, C++ on the CPU or Triton on GPUs."""
+"""Which code computes attention, alignment, flow: PyTorch's, C++ on the CPU, Triton on GPUs."""
 
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,11 @@ from iart.model.kernels import cpu, gpu_operators, gpu_trial, operators, plain
 
 BACKENDS = ("native", "torch", "triton")
 """What computes attention and alignment: PyTorch's operations, on the CPU with our kernels where
-they can be had; these operations alone; or, on a GPU, our Triton kernels."""
+they can be had; these operations alone; or, on a GPU, our Triton kernels, some of flow's too."""
 CAPABILITY = (8, 0)
 """Of GPUs for the Triton kernels, at least."""
 OF_TRAINING = ((8, 0), (9, 0), (10, 0), (10, 3))
-"""Of GPUs that multiply halves 16 times as fast as float32 or more: A100, H100, H200, B200, B300.
+"""Of most GPUs that multiply halves 16 times as fast as float32: A100, H100, H200, B200, B300.
 Others do so 2 to 4 times as fast, and three products of halves take as long as one of float32."""
 GPU_CHANNELS = 64
 """Of a head, that the Triton kernels can take at most."""
@@ -66,13 +67,13 @@ def _lacking_of_triton(device: torch.device) -> str | None:
 
 
 @cache
-def _has_gradients(device: torch.device) -> bool:
-    """Whether the Triton kernels of gradients can be used there too. Told once if they cannot."""
+def _has(kernels: Literal["gradients", "flow"], device: torch.device) -> bool:
+    """Whether these Triton kernels can be used there, too. Told once if they cannot."""
     # In a thread of its own, which knows nothing of autocast, checkpoints or modes around the call.
     with ThreadPoolExecutor(1) as thread:
-        lacking = thread.submit(gpu_trial.failure_of_triton, device, gradients=True).result()
+        lacking = thread.submit(gpu_trial.failure_of_triton, device, kernels).result()
     if lacking is not None:
-        _log.info("gradients: PyTorch's operations, not Triton: %s", lacking)
+        _log.info("%s: PyTorch's operations, not Triton: %s", kernels, lacking)
     return lacking is None
 
 
@@ -193,7 +194,7 @@ def suits_triton(backend: str, *inputs: Tensor) -> bool:
         return backend != "torch"
     if backend != "triton" or not all(_is_gpu(x.device) for x in inputs):
         return False
-    return not operators.needs_gradient(inputs) or _has_gradients(device)
+    return not operators.needs_gradient(inputs) or _has("gradients", device)
 
 
 def suits_split(backend: str, reference: Tensor, other: Tensor, *weights: Tensor) -> bool:
@@ -201,7 +202,10 @@ def suits_split(backend: str, reference: Tensor, other: Tensor, *weights: Tensor
     inputs = reference, other, *weights
     if operators.needs_gradient(inputs) or {x.dtype for x in weights} != {torch.float32}:
         return False
-    return suits_triton(backend, *inputs) and _is_of_training(reference.device)
+    if not suits_triton(backend, *inputs):
+        return False
+    device = reference.device
+    return device.type == "meta" or (_is_of_training(device) and _has("flow", device))
 
 
 def _recorded() -> bool:
@@ -220,7 +224,8 @@ def _suits_cpu(backend: str, *inputs: Tensor) -> bool:
 
 
 def _is_of_training(device: torch.device) -> bool:
-    return device.type == "meta" or torch.cuda.get_device_capability(device) in OF_TRAINING
+    # AMD's GPUs count otherwise.
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) in OF_TRAINING
 
 
 def _is_gpu(device: torch.device) -> bool:

@@ -1,8 +1,8 @@
 """The convolutions of flow on GPUs, in Triton: float32 out of products of halves.
 
-GPUs that are made for training multiply halves 16 times as fast as float32. A float32 number is
-the sum of two halves, but for 2^-24 of it: x = high + low / 2^11, and
-x·w = high·high + (high·low + low·high) / 2^11, but for as little. Products of halves are exact in
+GPUs that are made for training multiply halves 16 times as fast as float32. A float32 number is the
+sum of two halves, but for 2^-23 of it: x = high + low / 2^11, and x·w = high·high + (high·low +
+low·high) / 2^11, but for 2^-21 of it at most, 2^-24 on average. Products of halves are exact in
 float32. What sums them up in the GPU cuts off instead of rounding, so that only the products of one
 place go through it together, and sums over places are those of float32.
 

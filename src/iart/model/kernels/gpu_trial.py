@@ -1,7 +1,7 @@
 """A trial of the Triton kernels on a few numbers, before they are used on a GPU."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,16 @@ from torch import Tensor
 from iart.model.kernels import SCALE, plain
 
 
-def failure_of_triton(device: torch.device, *, gradients: bool = False) -> str | None:
+def failure_of_triton(
+    device: torch.device, kernels: Literal["inference", "gradients", "flow"] = "inference"
+) -> str | None:
     """Try the Triton kernels on a few numbers: None if PyTorch gives the same, else what is wrong.
 
     They are compiled on the spot, by Triton and a C compiler: much of that may be missing or old.
 
     Args:
         device: where.
-        gradients: try those of gradients instead.
+        kernels: which of them; flow has its own, as they are not taken on every GPU.
     """
     try:
         from iart.model.kernels import (
@@ -30,11 +32,12 @@ def failure_of_triton(device: torch.device, *, gradients: bool = False) -> str |
     except ImportError as error:
         return str(error)
     for dtype, tolerance in ((torch.float16, 2**-8), (torch.float32, 1e-4)):
-        tried = (
-            _tried_gradients(device, dtype, gpu_gradients, gpu_align_gradients)
-            if gradients
-            else _tried(device, dtype, gpu, gpu_rows, gpu_flow)
-        )
+        if kernels == "inference":
+            tried = _tried(device, dtype, gpu, gpu_rows)
+        elif kernels == "gradients":
+            tried = _tried_gradients(device, dtype, gpu_gradients, gpu_align_gradients)
+        else:
+            tried = _tried_flow(device, gpu_flow)
         try:
             got = [x.float() for x in tried]
         except Exception as error:  # noqa: BLE001  # of Triton, a compiler, a driver: any class
@@ -46,9 +49,7 @@ def failure_of_triton(device: torch.device, *, gradients: bool = False) -> str |
     return None
 
 
-def _tried(
-    device: torch.device, dtype: torch.dtype, gpu: Any, gpu_rows: Any, gpu_flow: Any
-) -> Iterator[Tensor]:
+def _tried(device: torch.device, dtype: torch.dtype, gpu: Any, gpu_rows: Any) -> Iterator[Tensor]:
     """What each kernel gives, and after it what PyTorch does."""
     generator = torch.Generator().manual_seed(0)
 
@@ -96,10 +97,24 @@ def _tried(
     grid = torch.stack(((flow[:, 0] + columns) / 2.5, (flow[:, 1] + lines[:, None]) / 2), -1) - 1
     yield flow + F.grid_sample(last_flow, grid, align_corners=True)
 
-    x, weight, bias = (numbers(*n, dtype=torch.float32) for n in ((1, 5, 6, 8), (7, 7, 8, 2), (2,)))
-    yield gpu_flow.convolve(plain.split(SCALE * x), plain.split(weight), bias, True)
-    maps, filters = x.permute(0, 3, 1, 2).double(), weight.permute(3, 2, 0, 1).double()
-    yield F.conv2d(maps, filters, bias.double(), padding=3).float()
+
+def _tried_flow(device: torch.device, gpu_flow: Any) -> Iterator[Tensor]:
+    """What two layers of flow give, and after it what PyTorch does."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (1, 5, 6, 8), (7, 7, 8, 6), (6,), (7, 7, 6, 2), (2,)
+    x, *layers = (torch.randn(n, generator=generator).to(device) for n in shapes)
+    first, first_bias, last, last_bias = layers
+    middle = gpu_flow.convolve(plain.split(SCALE * x), plain.split(first), first_bias, False)
+    yield gpu_flow.convolve(middle, plain.split(last), last_bias, True)
+    maps = x.permute(0, 3, 1, 2).double()
+    for filters, bias in ((first, first_bias), (last, last_bias)):
+        maps = F.conv2d(
+            maps if filters is first else maps.relu(),
+            filters.permute(3, 2, 0, 1).double(),
+            bias.double(),
+            padding=3,
+        )
+    yield maps.float()
 
 
 def _tried_gradients(
