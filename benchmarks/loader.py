@@ -27,7 +27,7 @@ from PIL import Image
 import iart
 from iart.data.augment import degradation_generator
 from iart.data.batches import finished
-from iart.data.clips import Crop, load_scenes, send_crops, there_and_back, to_clip
+from iart.data.clips import DrawnCrop, load_scenes, send_crops, there_and_back, to_clip
 from iart.data.degradation.chain import degrade
 from iart.data.degradation.draw import degradation_shares, draw_kind
 from iart.data.degradation.parameters import padded
@@ -168,7 +168,7 @@ def measure_scenes(batches: int) -> None:
 
 def packed(drawn: Sequence[Any], device: torch.device) -> None:
     """What the processor does to let a device compute samples."""
-    if crops := [each.source for each in drawn if isinstance(each.source, Crop)]:
+    if crops := [each.source for each in drawn if isinstance(each.source, DrawnCrop)]:
         send_crops(crops, device)
     if motions := [each.source for each in drawn if isinstance(each.source, Motion)]:
         send_motions(motions, device)

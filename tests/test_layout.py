@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -112,6 +113,12 @@ def test_the_core_can_be_read():
     code = [file for file in files if file.suffix in (".py", ".cpp", ".h")]
     assert all(any(ROOT.glob(pattern)) for pattern in CORE)
     assert sum(len(file.read_text().splitlines()) for file in code) < MAX_CORE_LINES
+
+
+def test_no_two_classes_have_one_name():
+    nodes = (node for file in FILES for node in ast.parse(file.read_text()).body)
+    names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert not [name for name, times in names.items() if times > 1]
 
 
 def test_no_module_needs_itself():

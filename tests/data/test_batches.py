@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iart.data.batches import Unfinished, finished
-from iart.data.clips import Crop, Scene, draw_crop
+from iart.data.clips import DrawnCrop, Scene, draw_crop
 from iart.data.loader import Batch, Loader
 from iart.data.motion import Motion, Speed, draw_motion, moving_batch
 from iart.data.scenes import SceneSet
@@ -105,7 +105,7 @@ def test_a_device_is_not_waited_for(degradation: dict | None):
     for size in (8, 16):
         drawn = [training_set.begin(i % 2, i, 7) for i in range(size)]
         kinds = {type(each.source) for each in drawn if isinstance(each, Unfinished)}
-        assert kinds == {Crop, Motion}
+        assert kinds == {DrawnCrop, Motion}
         with OPERATIONS["Operations"]() as found:
             low, truth = finished(drawn, META)
         assert found.waits == []

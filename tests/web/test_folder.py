@@ -8,7 +8,7 @@ from iart.errors import InputError, OutputError
 from iart.web import views
 from iart.web.command import error_of, flags, preview_flags, preview_seconds
 from iart.web.folder import Folder
-from iart.web.jobs import Job, Progress
+from iart.web.jobs import JobProgress, PageJob
 
 HOSTILE = "<img src=x onerror=alert(1)>.mkv"
 
@@ -117,9 +117,9 @@ def test_an_error_stands_at_the_field_that_it_is_about(log: str, field: str | No
 
 
 def test_names_are_text_in_html():
-    job = Job("0-0", "film", HOSTILE, HOSTILE, ["upscale", HOSTILE])
+    job = PageJob("0-0", "film", HOSTILE, HOSTILE, ["upscale", HOSTILE])
     pieces = [
-        views.jobs_list([(job, Progress(state, 3, 9, message=HOSTILE))])
+        views.jobs_list([(job, JobProgress(state, 3, 9, message=HOSTILE))])
         for state in ("running", "failed", "done")
     ]
     pieces += [views.table([(HOSTILE, HOSTILE)], HOSTILE), views.error(HOSTILE)]

@@ -10,7 +10,7 @@ from iart.cli.console import describe_progress
 from iart.errors import InputError
 from iart.upscaling.film.request import Progress
 from iart.web.folder import Folder
-from iart.web.jobs import Job, Jobs
+from iart.web.jobs import Jobs, PageJob
 from tests.processes import wait_until
 
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def in_state(jobs: Jobs, job: Job, *states: str) -> Callable[[], bool]:
+def in_state(jobs: Jobs, job: PageJob, *states: str) -> Callable[[], bool]:
     return lambda: jobs.progress(job).state in states
 
 

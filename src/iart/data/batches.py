@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from iart.data.clips import Crop, crop_batch
+from iart.data.clips import DrawnCrop, crop_batch
 from iart.data.degradation.chain import degrade
 from iart.data.degradation.parameters import Degradation
 from iart.data.motion import Motion, moving_batch
@@ -33,7 +33,7 @@ class Unfinished:
         origin: as the sample has it.
     """
 
-    source: Crop | Motion
+    source: DrawnCrop | Motion
     how: Degradation
     frames: int
     origin: Origin
@@ -70,12 +70,12 @@ def finished(
         DataError: samples have different sizes.
     """
     pictures: dict[int, tuple[Tensor, Tensor]] = {}
-    crops: dict[int, Crop] = {}
+    crops: dict[int, DrawnCrop] = {}
     motions: dict[int, Motion] = {}
     for i, sample in enumerate(samples):
         if isinstance(sample, Sample):
             pictures[i] = send(sample.lq, device), send(sample.gt, device)
-        elif isinstance(sample.source, Crop):
+        elif isinstance(sample.source, DrawnCrop):
             crops[i] = sample.source
         else:
             motions[i] = sample.source

@@ -121,7 +121,7 @@ def there_and_back(places: Iterable[int], count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Crop:
+class DrawnCrop:
     """All that a clip of a scene is made of, drawn; nothing is computed yet.
 
     Attributes:
@@ -158,7 +158,7 @@ def draw_crop(
     size: int,
     reduce: tuple[float, float],
     rng: np.random.Generator,
-) -> Crop:
+) -> DrawnCrop:
     """Draw a clip of `frames` frames and `size` × `size` pixels.
 
     The crop is reduced by a random factor in `reduce`, so that the compression of the source is
@@ -177,10 +177,10 @@ def draw_crop(
     chosen = there_and_back(range(start, start + frames), count)
     crop = scene.frames[chosen, y : y + side, x : x + side]
     mirrored = tuple(axis for axis in (3, 2, 0) if rng.random() < 0.5)
-    return Crop(crop, size, mirrored, bool(rng.random() < 0.5))
+    return DrawnCrop(crop, size, mirrored, bool(rng.random() < 0.5))
 
 
-def crop_batch(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b t 3 s s"]:
+def crop_batch(crops: Sequence[DrawnCrop], device: torch.device) -> Float[Tensor, "b t 3 s s"]:
     """The clips of crops of one size and length, computed at once on a device.
 
     They are those of `Crop.clip` within rounding.
@@ -191,7 +191,7 @@ def crop_batch(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b 
     return torch.stack([crop.turned(clip) for crop, clip in zip(crops, clips, strict=True)])
 
 
-def send_crops(crops: Sequence[Crop], device: torch.device) -> tuple[Tensor, Tensor]:
+def send_crops(crops: Sequence[DrawnCrop], device: torch.device) -> tuple[Tensor, Tensor]:
     """What `crop_batch` computes with, on its device.
 
     Returns:

@@ -11,7 +11,7 @@ import numpy as np
 
 from iart.data.augment import degradation_generator, sample_generator
 from iart.data.batches import Unfinished
-from iart.data.clips import Crop, Scene, draw_crop
+from iart.data.clips import DrawnCrop, Scene, draw_crop
 from iart.data.degradation.draw import draw
 from iart.data.degradation.parameters import Degradation, Kind, padded
 from iart.data.drawn import drawn_still
@@ -126,7 +126,7 @@ class SceneSet:
 
     def _source(
         self, item: int, index: int, seed: int, how: Degradation, rng: np.random.Generator
-    ) -> tuple[Crop | Motion, str, str]:
+    ) -> tuple[DrawnCrop | Motion, str, str]:
         """Moments to degrade, the name of their source, and what is done to it."""
         moments, side = how.moments(self._num_frame), self._side
         kind = int(np.searchsorted(self._stills, rng.random(), side="right"))

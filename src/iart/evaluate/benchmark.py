@@ -304,7 +304,7 @@ def share_clips(
         for device in devices[: len(clips)]
     ]
     with Processes(loaders, threads=threads) as processes:
-        tasks = (_Task(clip, crops) for clip, crops in clips)
+        tasks = (_ClipTask(clip, crops) for clip, crops in clips)
         _score_all(processes.submit, tasks, count)
 
 
@@ -314,12 +314,12 @@ def spread_clips(
     """The same on a cluster, whose machines must see the same files."""
     load = partial(load_scorer, task, "auto", share=cluster.share)
     with cluster.workers(load, _described) as workers:
-        tasks = (_Task(clip, crops, files_fingerprint(_files(clip))) for clip, crops in clips)
+        tasks = (_ClipTask(clip, crops, files_fingerprint(_files(clip))) for clip, crops in clips)
         _score_all(workers.submit, tasks, count)
 
 
 @dataclass(frozen=True)
-class _Task:
+class _ClipTask:
     """A clip to score; if its content is given, it must be the same on the machine that does."""
 
     clip: Clip
@@ -345,7 +345,7 @@ class _Task:
 
 def _score_all(
     submit: Callable[[Work, Callable[[int], None]], Future[FinishedClip]],
-    tasks: Iterable[_Task],
+    tasks: Iterable[_ClipTask],
     count: Count,
 ) -> None:
     """Have clips scored; one that fails does not keep others from it.
@@ -356,7 +356,7 @@ def _score_all(
         IARTError: a clip or a process failed; the first of these errors, after the other clips.
     """
 
-    def begin(task: _Task) -> Future[FinishedClip]:
+    def begin(task: _ClipTask) -> Future[FinishedClip]:
         return submit(task.score, partial(count.tell, task.clip.name))
 
     losses: Counter[str] = Counter()

@@ -30,7 +30,7 @@ from iart.train.flow_lessons import teach_flow
 from iart.train.initial_weights import new_network
 from iart.train.log import Log, opened_log
 from iart.train.options.run import TrainingOptions
-from iart.train.pictures import Preview, save_high_loss
+from iart.train.pictures import TrainingPreview, save_high_loss
 from iart.train.processes import StopSignals, choose_precision, connected, gathered, stop_signals
 from iart.train.state import RunFolder, new_state, samples_on_device
 from iart.train.step import Objective, Update, inputs_of
@@ -84,7 +84,7 @@ def train(
     # What can be wrong with the data is said before other processes are started.
     samples_on_device(options.datasets.train, place)
     training_set, watched = open_training_set(options.datasets.train), open_watched(options)
-    preview = Preview(options, folder.preview, preview_every) if preview_every else None
+    preview = TrainingPreview(options, folder.preview, preview_every) if preview_every else None
     with connected(options, place, devices) as fabric, stop_signals() as stop:
         run = _Run(options, folder, fabric, precision, stop, ends)
         own = options, run.folder.path, run.state.step, report
@@ -182,7 +182,7 @@ class _Run:
         self,
         training_set: TrainingSet,
         watched: list[Watched],
-        preview: Preview | None,
+        preview: TrainingPreview | None,
         log: Log,
     ) -> None:
         """The loop."""

@@ -36,7 +36,7 @@ SHOWN, SHOWN_LAST = 500, 3000  # milliseconds
 
 
 @dataclass(frozen=True)
-class Crop:
+class WatchedCrop:
     """A place in a clip.
 
     Attributes:
@@ -52,7 +52,7 @@ class Crop:
     truth: UInt8[Tensor, "3 4*h 4*w"]
 
 
-class Preview:
+class TrainingPreview:
     """Pictures of the crops, `<step>.png` in a folder, and beside it an animation of them."""
 
     def __init__(self, options: TrainingOptions, folder: Path, every: int) -> None:
@@ -117,7 +117,7 @@ class Preview:
             first.save(file, "webp", save_all=True, append_images=others, duration=times, loop=0)
 
 
-def busiest_crop(clip: ValidationClip) -> Crop:
+def busiest_crop(clip: ValidationClip) -> WatchedCrop:
     """The place with most detail in the frame in the middle of those that are scored."""
     middle = len(clip.scored) // 2
     frame, truth = clip.scored[middle], clip.gt[middle]
@@ -131,7 +131,7 @@ def busiest_crop(clip: ValidationClip) -> Crop:
     first = max(frame - NEIGHBOURS, 0)
     low = clip.lq[first : frame + NEIGHBOURS + 1, :, top : top + height, left : left + width]
     rows, columns = (slice(SCALE * a, SCALE * (a + b)) for a, b in ((top, height), (left, width)))
-    return Crop(clip.name, low, frame - first, truth[:, rows, columns])
+    return WatchedCrop(clip.name, low, frame - first, truth[:, rows, columns])
 
 
 def _opened(path: Path) -> Image.Image:

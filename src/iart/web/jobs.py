@@ -58,7 +58,7 @@ _ID = re.compile(r"[0-9a-z-]{4,60}")
 
 
 @dataclass(frozen=True)
-class Job:
+class PageJob:
     """What is to be done.
 
     Attributes:
@@ -77,7 +77,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """How far a job has come, as its process wrote last.
 
     Attributes:
@@ -136,15 +136,15 @@ class Jobs:
                 time.sleep(0.05)
         self._server_lock.close()
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[PageJob]:
         """All that there are, the latest first; damaged ones are left out."""
         found = []
         for folder in self._root.iterdir():
             with suppress(OSError, ValueError, TypeError):
-                found.append(Job(**json.loads((folder / "job.json").read_text())))
+                found.append(PageJob(**json.loads((folder / "job.json").read_text())))
         return sorted(found, key=lambda job: job.id, reverse=True)
 
-    def find(self, id_: str) -> Job:
+    def find(self, id_: str) -> PageJob:
         """The job of a name that a client gave.
 
         Raises:
@@ -152,12 +152,12 @@ class Jobs:
         """
         if _ID.fullmatch(id_):
             with suppress(OSError, ValueError, TypeError):
-                return Job(**json.loads((self._root / id_ / "job.json").read_text()))
+                return PageJob(**json.loads((self._root / id_ / "job.json").read_text()))
         raise InputError("there is no such job")
 
     def add(
         self, kind: Kind, source: str, output: str, arguments: Sequence[str], *, id_: str = ""
-    ) -> Job:
+    ) -> PageJob:
         """Put a job at the end of the queue; one of the same name and arguments is taken up.
 
         Raises:
@@ -171,7 +171,7 @@ class Jobs:
                 if other.output == output and self.progress(other).state not in ("done", "failed"):
                     raise InputError(f"another job writes '{output}'")
             id_ = id_ or f"{time.time_ns():016x}-{secrets.token_hex(3)}"
-            job = Job(id_, kind, source, output, list(arguments))
+            job = PageJob(id_, kind, source, output, list(arguments))
             shutil.rmtree(self._root / id_, ignore_errors=True)
             (self._root / id_).mkdir()
             self._want(job, "run")
@@ -180,19 +180,19 @@ class Jobs:
                 self._forget_previews()
             return job
 
-    def pause(self, job: Job) -> None:
+    def pause(self, job: PageJob) -> None:
         """Stop it; what is finished is kept."""
         with self._changing:
             self._want(job, "pause")
             self._signal(job)
 
-    def go_on(self, job: Job) -> None:
+    def go_on(self, job: PageJob) -> None:
         """Start it again where it stopped."""
         with self._changing:
             (self._root / job.id / "result").unlink(missing_ok=True)
             self._want(job, "run")
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: PageJob) -> None:
         """Stop it and forget it, with what it has begun; a finished output stays."""
         self.pause(job)
         while self.is_running(job):
@@ -202,7 +202,7 @@ class Jobs:
             shutil.rmtree(begun, ignore_errors=True)
             shutil.rmtree(self._root / job.id, ignore_errors=True)
 
-    def is_running(self, job: Job) -> bool:
+    def is_running(self, job: PageJob) -> bool:
         """Whether a process works on it, whoever started it."""
         if (process := self._processes.get(job.id)) is not None:
             process.poll()  # else a dead child would keep its number
@@ -210,7 +210,7 @@ class Jobs:
             return not _lock(file, shared=True)  # looks do not hinder each other
         return False
 
-    def progress(self, job: Job) -> Progress:
+    def progress(self, job: PageJob) -> JobProgress:
         """How far it has come."""
         folder = self._root / job.id
         log = _text(folder / "log")
@@ -227,7 +227,7 @@ class Jobs:
         else:
             state = "waiting" if wanted == "run" else "paused"
         known = (int(total) if total else None, speed, "" if left == "?" else left)
-        return Progress(state, int(done), *known, message)
+        return JobProgress(state, int(done), *known, message)
 
     def _run(self) -> None:
         while not self._end.wait(LOOK_EVERY_SECONDS):
@@ -252,7 +252,7 @@ class Jobs:
                     self._start(job)
                     free[job.kind] -= 1
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: PageJob) -> None:
         """Start its process, which takes over the lock and keeps it until it ends."""
         folder = self._root / job.id
         with (folder / "lock").open("w") as lock, (folder / "log").open("wb") as log:
@@ -271,12 +271,12 @@ class Jobs:
             (folder / "pid").write_text(str(process.pid))
         self._processes[job.id] = process
 
-    def _want(self, job: Job, what: str) -> None:
+    def _want(self, job: PageJob, what: str) -> None:
         part = self._root / job.id / "wanted.part"
         part.write_text(what)
         part.replace(part.with_suffix(""))  # nobody reads half of it
 
-    def _signal(self, job: Job) -> None:
+    def _signal(self, job: PageJob) -> None:
         """Interrupt its process; the lock tells that the number is still its own."""
         if self.is_running(job):
             with suppress(OSError, ValueError):
@@ -345,7 +345,7 @@ class Previews:
                 if self._jobs.progress(job).state not in ("done", "failed"):
                     self._jobs.cancel(job)
 
-    def progress(self, id_: str) -> list[Progress]:
+    def progress(self, id_: str) -> list[JobProgress]:
         """How far both videos are; none if the preview is gone: another tab has stopped it."""
         try:
             return [self._jobs.progress(self._jobs.find(f"{id_}-{side}")) for side in SIDES]

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iart.errors import IARTError, OptionsError
 from iart.web.folder import Folder
-from iart.web.jobs import Job, Jobs
+from iart.web.jobs import Jobs, PageJob
 from iart.web.views import STYLE, thumbnail
 
 # ---- the password that others than this machine need
@@ -211,7 +211,7 @@ def make_app(folder: Folder, jobs: Jobs, *, hosts: list[str], password: Password
     def route(path: str, answer: Callable[[Request], Response]) -> None:
         app.add_route(path, answer, methods=["GET", "HEAD"])
 
-    def output_of(request: Request) -> tuple[Job, Path]:
+    def output_of(request: Request) -> tuple[PageJob, Path]:
         job = jobs.find(request.path_params["id"])
         return job, folder.find(job.output)
 

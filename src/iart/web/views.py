@@ -12,7 +12,7 @@ from PIL import Image
 
 from iart.errors import InputError
 from iart.files.images import natural_key
-from iart.web.jobs import Job, Progress
+from iart.web.jobs import JobProgress, PageJob
 
 THUMBNAIL_PIXELS = 240
 _PLAYED = (".mp4", ".webm")
@@ -38,7 +38,7 @@ def error(message: str) -> str:
     return f"<p role=alert class=error>{escape(message)}</p>" if message else ""
 
 
-def status(what: str, progress: Progress, *, job: str = "") -> str:
+def status(what: str, progress: JobProgress, *, job: str = "") -> str:
     """How far something is, and for a job that can be stopped, a button."""
     if progress.done:
         text = f"{progress.done}{f' of {progress.total}' if progress.total else ''} frames"
@@ -105,14 +105,14 @@ element.addEventListener('click', event => {
 """Tells the server which button of a job was pressed."""
 
 
-def jobs_list(jobs: Sequence[tuple[Job, Progress]]) -> str:
+def jobs_list(jobs: Sequence[tuple[PageJob, JobProgress]]) -> str:
     """The jobs with what can be done about each."""
     if not jobs:
         return "<p>Nothing has been started yet.</p>"
     return f"<ul class=jobs>{''.join(_job(job, progress) for job, progress in jobs)}</ul>"
 
 
-def _job(job: Job, progress: Progress) -> str:
+def _job(job: PageJob, progress: JobProgress) -> str:
     name, state = escape(job.output), progress.state
     known = progress.total or 0
     share = f" value={min(progress.done, known)} max={known}" if known else ""
@@ -136,7 +136,7 @@ def _job(job: Job, progress: Progress) -> str:
     )
 
 
-def _actions(job: Job, progress: Progress) -> str:
+def _actions(job: PageJob, progress: JobProgress) -> str:
     state, found = progress.state, []
     if state in ("waiting", "running"):
         found.append(("pause", "Pause"))

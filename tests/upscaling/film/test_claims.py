@@ -11,21 +11,21 @@ from iart.upscaling.film.worker import MOST_LOSSES, Claim, Claims, Done
 from iart.video.write.image_series import PicturePlan
 
 
-class Store(PictureStore):
+class SegmentStore(PictureStore):
     """Of segments that are said to be finished."""
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> SegmentStore:
     plan = PicturePlan.__new__(PicturePlan)  # nothing is written
-    return Store(tmp_path, plan)
+    return SegmentStore(tmp_path, plan)
 
 
-def finish(store: Store, number: int) -> None:
+def finish(store: SegmentStore, number: int) -> None:
     (store.folder / f"{number:06d}.json").write_text(f"[{50 * number}, {50 * number + 50}]")
 
 
-def test_the_next_that_nobody_has(store: Store):
+def test_the_next_that_nobody_has(store: SegmentStore):
     finish(store, 1)
     claims = Claims(store, lambda frames: None)
     a, b = object(), object()
@@ -37,7 +37,7 @@ def test_the_next_that_nobody_has(store: Store):
     assert claims.are_all_given
 
 
-def test_a_lost_owner_leaves_what_it_did_not_finish(store: Store):
+def test_a_lost_owner_leaves_what_it_did_not_finish(store: SegmentStore):
     claims = Claims(store, lambda frames: None)
     a, b = object(), object()
     assert [claims.answer(a, Claim(0)) for _ in range(3)] == [0, 1, 2]
@@ -49,7 +49,7 @@ def test_a_lost_owner_leaves_what_it_did_not_finish(store: Store):
     assert store.missing(150) == [range(50, 150)]
 
 
-def test_what_is_lost_again_and_again_is_told(store: Store):
+def test_what_is_lost_again_and_again_is_told(store: SegmentStore):
     claims = Claims(store, lambda frames: None)
     lost: list[int] = []
     for _ in range(MOST_LOSSES):
@@ -59,7 +59,7 @@ def test_what_is_lost_again_and_again_is_told(store: Store):
     assert lost == [0]
 
 
-def test_frames_are_counted_until_it_is_stopped(store: Store):
+def test_frames_are_counted_until_it_is_stopped(store: SegmentStore):
     counted: list[int] = []
     claims = Claims(store, counted.append)
     claims.answer(self := object(), Done(3))

@@ -18,8 +18,8 @@ from pathlib import Path
 from iart.data.pair.check import check_course, picture_size
 from iart.data.pair.clips import (
     SHORTEST,
-    Clip,
     ClipWriter,
+    PairedClip,
     find_clips,
     spread_choice,
     validation_scenes,
@@ -230,7 +230,7 @@ def _remove_parts(folder: Path, name: str = "*") -> None:
 
 
 def _write_list(
-    target: Path, part: str, clips: list[Clip], writer: ClipWriter, *, ffv1: bool
+    target: Path, part: str, clips: list[PairedClip], writer: ClipWriter, *, ffv1: bool
 ) -> None:
     """As `read_clip_list` or `read_video_list` reads it."""
     if ffv1:

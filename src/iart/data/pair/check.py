@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from iart.data.pair.disc import Thumbnails
 from iart.data.pair.framing import Framing, band_passed, median, offsets, register, seen, similarity
-from iart.data.pair.moments import Course, Match
+from iart.data.pair.moments import Course, SegmentMatch
 from iart.video.frame import Crop
 
 _WIDEST = 360  # pixels that frames are looked at with
@@ -38,7 +38,7 @@ REASONS = (UNMATCHED, UNREGISTERED, FLAT, OTHER, MOMENT, OFF)
 
 
 @dataclass(frozen=True)
-class Segment:
+class PairedSegment:
     """What is known of a segment of the DVD.
 
     Attributes:
@@ -85,7 +85,7 @@ def check_course(
     thumbnails: tuple[Thumbnails, Thumbnails],
     path: Path,
     progress: Callable[[int, int], None],
-) -> list[Segment]:
+) -> list[PairedSegment]:
     """Register all segments and check their frames; what files hold already is not done again.
 
     Args:
@@ -112,7 +112,7 @@ def check_course(
     return read_segments(path)
 
 
-def read_segments(path: Path) -> list[Segment]:
+def read_segments(path: Path) -> list[PairedSegment]:
     """The segments of whole lines; what a killed run left of another is cut off."""
     if not path.exists():
         return []
@@ -122,7 +122,7 @@ def read_segments(path: Path) -> list[Segment]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     found = (json.loads(line) for line in whole.decode().splitlines())
-    return [Segment(**{**each, "framing": Framing(*each["framing"])}) for each in found]
+    return [PairedSegment(**{**each, "framing": Framing(*each["framing"])}) for each in found]
 
 
 class _Checker:
@@ -139,7 +139,7 @@ class _Checker:
         self._thumbnails = thumbnails
         self._framing, self._usual = last, usual  # of the last segment, and of the film
 
-    def learn_framing(self, matches: Sequence[Match]) -> None:
+    def learn_framing(self, matches: Sequence[SegmentMatch]) -> None:
         """The framing of the film is the median of what segments tell.
 
         A steady pan that is taken a frame off has a framing that makes up for it, each pan another.
@@ -156,10 +156,10 @@ class _Checker:
         if found:
             self._usual = median(found)
 
-    def check(self, match: Match) -> Segment:
+    def check(self, match: SegmentMatch) -> PairedSegment:
         count = match.last - match.first
         partners = match.partners if len(match.partners) else np.full(count, -1)
-        result = Segment(
+        result = PairedSegment(
             match.scene, match.first, partners.tolist(), [UNMATCHED] * count, [0.0] * count,
             self._framing,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iart.data.degrade_clips import write_ffv1
-from iart.data.pair.check import KEPT, Segment
+from iart.data.pair.check import KEPT, PairedSegment
 from iart.data.pair.disc import Cursor, Disc, Thumbnails
 from iart.data.pair.framing import Framing
 from iart.data.stores.folder import FolderFrames, Frames
@@ -30,7 +30,7 @@ _UNTOLD = 1e-4  # of the pixels: weight of colours that stay
 
 
 @dataclass(frozen=True)
-class Clip:
+class PairedClip:
     """Successive frames that go together.
 
     Attributes:
@@ -57,14 +57,14 @@ class Clip:
         return len(self.partners)
 
 
-def find_clips(segments: Sequence[Segment], active: Crop) -> list[Clip]:
+def find_clips(segments: Sequence[PairedSegment], active: Crop) -> list[PairedClip]:
     """All runs of kept frames that are long enough, and whose partners follow each other.
 
     Args:
         segments: of the DVD, checked.
         active: the DVD's picture without borders.
     """
-    clips: list[Clip] = []
+    clips: list[PairedClip] = []
     for segment in segments:
         box = _box(segment.framing, active)
         if min(box.width, box.height) < _SMALLEST:
@@ -78,7 +78,7 @@ def find_clips(segments: Sequence[Segment], active: Crop) -> list[Clip]:
             if len(run) >= SHORTEST:
                 partners = tuple(segment.partners[i] for i in run)
                 first = segment.first + run[0]
-                clips.append(Clip(segment.scene, first, partners, segment.framing, box))
+                clips.append(PairedClip(segment.scene, first, partners, segment.framing, box))
             run = [n] if kept else []
     return clips
 
@@ -91,14 +91,14 @@ def _box(framing: Framing, active: Crop) -> Crop:
     return Crop(right - x, bottom - y, active.x + x, active.y + y)
 
 
-def spread_choice(clips: Sequence[Clip], count: int) -> list[Clip]:
+def spread_choice(clips: Sequence[PairedClip], count: int) -> list[PairedClip]:
     """So many clips, evenly over the film."""
     if count >= len(clips):
         return list(clips)
     return [clips[(2 * n + 1) * len(clips) // (2 * count)] for n in range(count)]
 
 
-def validation_scenes(clips: Sequence[Clip], share: float) -> set[int]:
+def validation_scenes(clips: Sequence[PairedClip], share: float) -> set[int]:
     """Scenes that are held out, evenly over the film: at least one if there are two and a share."""
     scenes = sorted({clip.scene for clip in clips})
     if not share or len(scenes) < 2:
@@ -137,11 +137,11 @@ class ClipWriter:
             for disc in discs
         ]
 
-    def size(self, clip: Clip) -> tuple[int, int]:
+    def size(self, clip: PairedClip) -> tuple[int, int]:
         """(height, width) of the ground truth."""
         return self._scale * clip.box.height, self._scale * clip.box.width
 
-    def write_low(self, clip: Clip) -> None:
+    def write_low(self, clip: PairedClip) -> None:
         """Write the low resolution of a clip, complete or not at all; what is there stays.
 
         Colours are measured on the way. Do so for all clips, then write their ground truths: that
@@ -158,18 +158,18 @@ class ClipWriter:
             self._write(low, self._low_resolution(clip), (box.height, box.width))
         self.color(clip)
 
-    def write_truth(self, clip: Clip) -> None:
+    def write_truth(self, clip: PairedClip) -> None:
         """Write the ground truth of a clip likewise."""
         truth = self._place("GT", clip)
         if not truth.exists():
             self._write(truth, self._ground_truth(clip, self.color(clip)), self.size(clip))
 
-    def frames(self, side: str, clip: Clip) -> Frames:
+    def frames(self, side: str, clip: PairedClip) -> Frames:
         """What was written: of "LQ" or "GT"."""
         place = self._place(side, clip)
         return (VideoFrames if self._ffv1 else FolderFrames)(place, clip.name)
 
-    def color(self, clip: Clip) -> Float[np.ndarray, "4 3"]:
+    def color(self, clip: PairedClip) -> Float[np.ndarray, "4 3"]:
         """The least-squares map from colours (R, G, B, 1) of the Blu-ray to those of the DVD.
 
         It is measured once the low resolution is written, and kept in a file.
@@ -193,7 +193,7 @@ class ClipWriter:
         write_json(path, color.tolist())
         return color
 
-    def _place(self, side: str, clip: Clip) -> Path:
+    def _place(self, side: str, clip: PairedClip) -> Path:
         return self._root / side / (f"{clip.name}.mkv" if self._ffv1 else clip.name)
 
     def _write(
@@ -211,13 +211,13 @@ class ClipWriter:
         finally:
             pending.discard()
 
-    def _low_resolution(self, clip: Clip) -> Iterator[Float[Tensor, "3 h w"]]:
+    def _low_resolution(self, clip: PairedClip) -> Iterator[Float[Tensor, "3 h w"]]:
         times = self._thumbnails[0].times[clip.first : clip.first + len(clip)]
         for rgb in self._cursors[0].read(times):
             yield clip.box.cut(rgb())
 
     def _ground_truth(
-        self, clip: Clip, color: Float[np.ndarray, "4 3"]
+        self, clip: PairedClip, color: Float[np.ndarray, "4 3"]
     ) -> Iterator[Float[Tensor, "3 h w"]]:
         change = torch.from_numpy(color).float()
         for rgb in self._cursors[1].read(self._thumbnails[1].times[list(clip.partners)]):
@@ -227,7 +227,7 @@ class ClipWriter:
             yield truth.clamp(0, 1)
 
     def _resampled(
-        self, frame: Float[Tensor, "3 h w"], clip: Clip, scale: int
+        self, frame: Float[Tensor, "3 h w"], clip: PairedClip, scale: int
     ) -> Float[Tensor, "3 h2 w2"]:
         """The Blu-ray's picture on the grid of the clip, `scale` times as fine as the DVD's."""
         dvd, bluray = (disc.active for disc in self._discs)

@@ -36,7 +36,7 @@ _TRIED = 24  # segments that decide on speed and framing
 
 
 @dataclass(frozen=True)
-class Match:
+class SegmentMatch:
     """One segment of the DVD, and where it is on the Blu-ray.
 
     Attributes:
@@ -68,7 +68,7 @@ class Course:
 
     speed: float
     framing: Framing
-    matches: list[Match]
+    matches: list[SegmentMatch]
 
 
 def find_course(
@@ -117,13 +117,13 @@ def _cuts(dvd: Thumbnails) -> list[int]:
     return [0, *(np.flatnonzero(cuts) + 1).tolist(), len(dvd)]
 
 
-def _segments(starts: Sequence[int]) -> Iterator[Match]:
+def _segments(starts: Sequence[int]) -> Iterator[SegmentMatch]:
     """Shots, cut into parts of about equal length."""
     for scene, (start, end) in enumerate(pairwise(starts)):
         parts = -(-(end - start) // _LONGEST)
         edges = np.linspace(start, end, parts + 1).round().astype(int).tolist()
         for first, last in pairwise(edges):
-            yield Match(scene, first, last)
+            yield SegmentMatch(scene, first, last)
 
 
 def speeds_of(dvd_rate: float, bluray_rate: float) -> list[float]:
@@ -143,7 +143,7 @@ class _Search:
         self._pace = speed * bluray.rate  # frames of the Blu-ray per second of the DVD
 
     def candidates(
-        self, segments: Sequence[Match], progress: Callable[[int, int], None] | None = None
+        self, segments: Sequence[SegmentMatch], progress: Callable[[int, int], None] | None = None
     ) -> list[list[tuple[int, float]]]:
         """Places of each segment's first frame, and how alike it is there; best first."""
         found: list[list[tuple[int, float]]] = [[] for _ in segments]
@@ -165,7 +165,7 @@ class _Search:
         return [best or [(0, 0.0)] for best in found]
 
     def continued(
-        self, segments: Sequence[Match], candidates: Sequence[list[tuple[int, float]]]
+        self, segments: Sequence[SegmentMatch], candidates: Sequence[list[tuple[int, float]]]
     ) -> list[list[tuple[int, float]]]:
         """Also the places where neighbours' candidates lead: scenes that stand still have many."""
         more = [list(each) for each in candidates]
@@ -184,7 +184,7 @@ class _Search:
         return more
 
     def path(
-        self, segments: Sequence[Match], candidates: Sequence[list[tuple[int, float]]]
+        self, segments: Sequence[SegmentMatch], candidates: Sequence[list[tuple[int, float]]]
     ) -> list[int | None]:
         """The best place of each segment; None for those without."""
         totals: list[np.ndarray] = []
@@ -211,7 +211,7 @@ class _Search:
             origins.append(origin)
         return _followed(segments, candidates, totals, origins)
 
-    def agreed(self, matches: Sequence[Match]) -> list[Match]:
+    def agreed(self, matches: Sequence[SegmentMatch]) -> list[SegmentMatch]:
         """Segments that go on without a jump are brought to one clock, which most of them tell.
 
         A steady pan that is framed a little differently looks the same a frame earlier.
@@ -225,7 +225,9 @@ class _Search:
                 result[number] = self.on_clock(match, float(np.median(places)), _OFF_CLOCK)
         return result
 
-    def on_clock(self, segment: Match, place: int | float, reach: float = 2.5) -> Match:
+    def on_clock(
+        self, segment: SegmentMatch, place: int | float, reach: float = 2.5
+    ) -> SegmentMatch:
         """The partners by the clock, from the offset at which most frames are alike.
 
         Args:
@@ -254,12 +256,12 @@ class _Search:
         found = place + float(shifts[middle])
         return replace(segment, partners=partners, place=found, likeness=scores[middle])
 
-    def best(self, segments: Sequence[Match]) -> list[Match]:
+    def best(self, segments: Sequence[SegmentMatch]) -> list[SegmentMatch]:
         """Segments at the places where they are most alike."""
         found = zip(segments, self.candidates(segments), strict=True)
         return [self.on_clock(each, places[0][0]) for each, places in found]
 
-    def successions(self, matches: Sequence[Match]) -> int:
+    def successions(self, matches: Sequence[SegmentMatch]) -> int:
         """How many pairs of matches lie apart by the clock."""
         alike = [match for match in matches if match.likeness >= _ALIKE]
         return sum(
@@ -267,7 +269,7 @@ class _Search:
             for before, after in combinations(alike, 2)
         )
 
-    def refined(self, segments: Sequence[Match]) -> "_Search":
+    def refined(self, segments: Sequence[SegmentMatch]) -> "_Search":
         """A search at the framing that the segments' best places agree on."""
         found = []
         for segment, ((place, score), *_) in zip(segments, self.candidates(segments), strict=True):
@@ -284,14 +286,14 @@ class _Search:
         framing = median(found) if found else self.framing
         return _Search(self._dvd, self._bluray, self.speed, framing)
 
-    def _passed(self, before: Match, after: Match) -> float:
+    def _passed(self, before: SegmentMatch, after: SegmentMatch) -> float:
         """Frames of the Blu-ray between the first frames of two segments."""
         return self._pace * float(self._dvd.times[after.first] - self._dvd.times[before.first])
 
     def _steps(self, first: int, frames: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return self._pace * (self._dvd.times[frames] - self._dvd.times[first])
 
-    def _looked_at(self, segment: Match) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+    def _looked_at(self, segment: SegmentMatch) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
         count = min(_LOOKED_AT, segment.last - segment.first)
         chosen = np.linspace(segment.first, segment.last - 1, count).round().astype(np.int64)
         steps = self._steps(segment.first, chosen).round().astype(np.int64)
@@ -301,7 +303,7 @@ class _Search:
         return _coarse(self._bluray.luma[first:last], self.framing)
 
 
-def _likeness(matches: Sequence[Match]) -> float:
+def _likeness(matches: Sequence[SegmentMatch]) -> float:
     return float(np.mean([match.likeness for match in matches]))
 
 
@@ -333,7 +335,7 @@ def _unit(pictures: Float[np.ndarray, "n h w"], sigma: float) -> Float[np.ndarra
 
 
 def _followed(
-    segments: Sequence[Match],
+    segments: Sequence[SegmentMatch],
     candidates: Sequence[list[tuple[int, float]]],
     totals: Sequence[np.ndarray],
     origins: Sequence[list[tuple[int, int] | None]],

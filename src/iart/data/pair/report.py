@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from iart.data.pair.check import KEPT, REASONS, Segment
-from iart.data.pair.clips import Clip, ClipWriter
+from iart.data.pair.check import KEPT, REASONS, PairedSegment
+from iart.data.pair.clips import ClipWriter, PairedClip
 from iart.data.pair.disc import Disc, Thumbnails
 from iart.data.pair.moments import Course
 from iart.reports.charts import lines_chart
@@ -25,9 +25,9 @@ def report(
     discs: tuple[Disc, Disc],
     thumbnails: tuple[Thumbnails, Thumbnails],
     course: Course,
-    segments: Sequence[Segment],
-    found: Sequence[Clip],
-    parts: Mapping[str, Sequence[Clip]],
+    segments: Sequence[PairedSegment],
+    found: Sequence[PairedClip],
+    parts: Mapping[str, Sequence[PairedClip]],
     writer: ClipWriter,
 ) -> str:
     """The page; needs nothing else.
@@ -85,7 +85,7 @@ def _disc(disc: Disc, thumbnails: Thumbnails) -> str:
     )
 
 
-def _chart(segments: Sequence[Segment], dvd: Thumbnails) -> str:
+def _chart(segments: Sequence[PairedSegment], dvd: Thumbnails) -> str:
     values = np.array([value for segment in segments for value in segment.confidence])
     edges = np.linspace(0, len(values), min(_POINTS, len(values)) + 1).round().astype(int)
     pieces = [values[a:b] for a, b in pairwise(edges)]
@@ -104,11 +104,11 @@ def _chart(segments: Sequence[Segment], dvd: Thumbnails) -> str:
     )
 
 
-def _segments(segments: Sequence[Segment], thumbnails: tuple[Thumbnails, Thumbnails]) -> str:
+def _segments(segments: Sequence[PairedSegment], thumbnails: tuple[Thumbnails, Thumbnails]) -> str:
     heads = ("DVD", "Blu-ray", "frames", "kept", "least similar", "framings differ by", "gain",
              "brighter by", "left out")  # fmt: skip
 
-    def row(segment: Segment) -> tuple[str, ...]:
+    def row(segment: PairedSegment) -> tuple[str, ...]:
         partner = next((p for p in segment.partners if p >= 0), None)
         left = Counter(verdict for verdict in segment.verdicts if verdict != KEPT)
         return (
@@ -132,7 +132,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:06.3f}"
 
 
-def _pictures(clips: Sequence[Clip], writer: ClipWriter) -> str:
+def _pictures(clips: Sequence[PairedClip], writer: ClipWriter) -> str:
     """The middle of some clips: the DVD enlarged, and the Blu-ray on its grid."""
     chosen = [clips[n] for n in np.linspace(0, len(clips) - 1, min(_SHOWN, len(clips))).astype(int)]
     side = min(_SIDE, *(min(clip.box.width, clip.box.height) for clip in chosen))

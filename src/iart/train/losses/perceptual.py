@@ -235,7 +235,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """x + scale · f(x): 7×7 per channel, normalisation, two layers per pixel."""
 
     def __init__(self, channels: int) -> None:
@@ -273,7 +273,7 @@ class ConvNeXt(nn.Module):
             else:
                 before = widths[i - 1]
                 layers.append(nn.Sequential(ChannelNorm(before), nn.Conv2d(before, width, 2, 2)))
-            layers.append(nn.Sequential(*(Block(width) for _ in range(depth))))
+            layers.append(nn.Sequential(*(ConvNeXtBlock(width) for _ in range(depth))))
         self.wanted, self.features = wanted, nn.Sequential(*layers[: max(wanted) + 1])
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:

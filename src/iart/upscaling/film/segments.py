@@ -71,7 +71,7 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Store(ABC):
+class SegmentStore(ABC):
     """Segments in `folder`."""
 
     folder: Path
@@ -181,30 +181,30 @@ class Store(ABC):
 
 
 @dataclass(frozen=True)
-class FilmStore(Store):
+class FilmStore(SegmentStore):
     """Segments of packets."""
 
     encode: Encode
 
     def finished(self, number: int) -> range | None:
-        """See `Store`."""
+        """See `SegmentStore`."""
         record = read_record(self.folder, number)
         return None if record is None else range(record.first, record.first + record.frames)
 
     def files(self, number: int) -> list[Path]:
-        """See `Store`."""
+        """See `SegmentStore`."""
         return list(segment_paths(self.folder, number))
 
     def has_picture(self, index: int) -> bool:
-        """See `Store`."""
+        """See `SegmentStore`."""
         return KeptPictures(self.folder, self.encode).has(index)
 
     def slots(self) -> Callable[[Frame], Slot]:
-        """See `Store`."""
+        """See `SegmentStore`."""
         return self.encode.timeline().place
 
     def open(self, segment: Segment, began: float) -> SegmentWriter:
-        """See `Store`."""
+        """See `SegmentStore`."""
         return SegmentWriter(self.folder, segment.number, segment.first, self.encode, began)
 
 
@@ -238,7 +238,7 @@ def assemble_film(plan: FilmPlan, folder: Path, segments: int, part: Path) -> li
 
 
 @dataclass(frozen=True)
-class PictureStore(Store):
+class PictureStore(SegmentStore):
     """PNG files under their final names, in a folder of their own within `folder`."""
 
     plan: PicturePlan
@@ -249,24 +249,24 @@ class PictureStore(Store):
         return self.folder / "pictures"
 
     def finished(self, number: int) -> range | None:
-        """See `Store`."""
+        """See `SegmentStore`."""
         try:
             return range(*json.loads(self.record(number).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def files(self, number: int) -> list[Path]:
-        """See `Store`."""
+        """See `SegmentStore`."""
         pictures = [self.pictures / self.plan.names.at(n) for n in self.finished(number) or ()]
         return [*pictures, self.record(number)]
 
     def is_complete(self, frames: int) -> bool:
-        """See `Store`."""
+        """See `SegmentStore`."""
         is_ours = self.plan.names.pattern.fullmatch
         return sum(1 for path in self.pictures.iterdir() if is_ours(path.name)) == frames
 
     def has_picture(self, index: int) -> bool:
-        """See `Store`."""
+        """See `SegmentStore`."""
         path = self.pictures / self.plan.names.at(index)
         try:
             with Image.open(path) as image:
@@ -277,12 +277,12 @@ class PictureStore(Store):
         return True
 
     def slots(self) -> Callable[[Frame], int]:
-        """See `Store`; pictures carry no times, and are numbered."""
+        """See `SegmentStore`; pictures carry no times, and are numbered."""
         numbers = count()
         return lambda _: next(numbers)
 
     def open(self, segment: Segment, began: float) -> "PictureWriter":
-        """See `Store`; every picture is kept."""
+        """See `SegmentStore`; every picture is kept."""
         self.pictures.mkdir(exist_ok=True)
         return PictureWriter(self, segment)
 

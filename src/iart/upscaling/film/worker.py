@@ -31,7 +31,7 @@ from iart.upscaling.film.conform import Conform
 from iart.upscaling.film.job import JOB_FILE, End, Job, source_files, source_fingerprint
 from iart.upscaling.film.plan import UpscalePlan, open_source
 from iart.upscaling.film.request import UpscaleRequest, absolute
-from iart.upscaling.film.segments import FilmStore, PictureStore, Segment, Segments, Store
+from iart.upscaling.film.segments import FilmStore, PictureStore, Segment, Segments, SegmentStore
 from iart.video.frame import Frame, Loss
 from iart.video.read.image_series import ImageReader
 from iart.video.read.reader import VideoReader
@@ -67,7 +67,7 @@ class Claims:
         end: of the film, once a pass has read it.
     """
 
-    def __init__(self, store: Store, count: Callable[[int], None]) -> None:
+    def __init__(self, store: SegmentStore, count: Callable[[int], None]) -> None:
         """Take up what is finished in a store; `count` is called with frames that are done."""
         self.end: End | None = None
         self._store, self._count = store, count
