@@ -265,7 +265,7 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all(folder: Path):
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode != 0, done.stderr  # SIGABRT if Gloo meets a connection that breaks off
     file = "experiments/two/nonfinite-step0-process1.pt"
     assert (
         f"TrainingError: loss is nan, loss/pixel is nan at step 0: '{file}' has the batch"

@@ -248,6 +248,8 @@ class Jobs:
             for job, state in states:
                 free[job.kind] -= state in ("running", "stopping")
             for job, state in states:
+                if job.id in self._processes:  # if it has ended by now, the next look notes how
+                    continue
                 if state == "waiting" and free[job.kind] > 0:
                     self._start(job)
                     free[job.kind] -= 1
