@@ -265,7 +265,8 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all(folder: Path):
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
-    assert done.returncode != 0, done.stderr  # SIGABRT if Gloo meets a connection that breaks off
+    # 1; seldom SIGABRT, after the error has been told: threads of Gloo when Python ends.
+    assert done.returncode in (1, -signal.SIGABRT), done.stderr
     file = "experiments/two/nonfinite-step0-process1.pt"
     assert (
         f"TrainingError: loss is nan, loss/pixel is nan at step 0: '{file}' has the batch"

@@ -4,11 +4,10 @@ import inspect
 import logging
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 # Launchers pass on a signal that the terminal has sent already: within this time it is the same.
 SAME_SIGNAL_SECONDS = 1.0
-# After an error, processes that have met it, too, may end by themselves for so long.
-OWN_END_SECONDS = 3.0
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
@@ -53,13 +50,7 @@ def connected(
         with cpu_threads(options.num_threads):
             yield fabric
     except BaseException:  # processes that wait for this one would wait for long
-        children = getattr(fabric.strategy.launcher, "procs", ())
-        ends = time.monotonic() + OWN_END_SECONDS
-        for child in children:
-            # Gloo may abort this process, too, where a peer's connection breaks off.
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(max(ends - time.monotonic(), 0))
-        for child in children:
+        for child in getattr(fabric.strategy.launcher, "procs", ()):
             child.kill()
         raise
     if torch.distributed.is_available() and torch.distributed.is_initialized():
